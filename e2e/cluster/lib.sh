@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Names, addresses and directories of one cluster. Sourced by the scripts of this directory.
 # The one choice is E2E_ID; a cluster that is neither the demo's nor the tests' also needs E2E_NET.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -7,8 +8,8 @@ CACHE=${KUBEDR_CACHE:-$HOME/.cache/kubedr}
 STATE_ROOT=${KUBEDR_STATE:-$HOME/.local/state/kubedr}
 ID=${E2E_ID:-kubedr-demo}
 case $ID in
-  kubedr-demo) NET=${E2E_NET:-10.123.0};;
-  kubedr-test) NET=${E2E_NET:-10.124.0};;
+  kubedr-demo) NET=${E2E_NET:-${KUBEDR_DEMO_NET:-10.123.0}};;
+  kubedr-test) NET=${E2E_NET:-${KUBEDR_TEST_NET:-10.124.0}};;
   *) NET=${E2E_NET:-};;
 esac
 [[ $ID =~ ^[a-z][a-z0-9-]{0,10}[a-z0-9]$ ]] || die "E2E_ID=\"$ID\": at most 12 lower-case letters, digits and dashes are expected (a network device is named after it)"

@@ -1,0 +1,64 @@
+# The only entry to the project: CI, too, runs `make test`. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+# sudo and cron drop these two from PATH
+export PATH := $(PATH):/usr/local/go/bin:$(HOME)/.cargo/bin
+
+# Demo and tests have clusters of their own; what the caller's shell points to must not matter to them.
+unexport E2E_ID E2E_NET E2E_STATE KUBEDR_LOCKED
+ifneq ($(CLUSTER),current)
+unexport KUBECONFIG
+endif
+# The same holds for what `eval "$$(make -s env)"` leaves in a shell.
+PLAIN := env -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY -u AWS_REGION -u RESTIC_REPOSITORY -u RESTIC_PASSWORD -u RESTIC_PASSWORD_FILE
+RUN := $(PLAIN) KUBEDR_TOOLS="$$(e2e/cluster/build bin-dir)"
+ON_TEST_CLUSTER := $(PLAIN) E2E_ID=kubedr-test e2e/cluster/with-cluster
+.PHONY: help demo demo-down kubeconfig env test preflight apt tools lint unit e2e bench images push gen
+
+help:
+	@echo 'make TARGET, as root on Debian 12:'; sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r t d; do printf '  %-12s %s\n' $$t "$$d"; done
+
+demo: ## a cluster, an S3 server and KubeDR, and its first backup (CLUSTER=current: your own cluster)
+	@e2e/demo
+demo-down: ## removes the demo's cluster and its S3 server, with the backups
+	@e2e/cluster/down; e2e/cluster/s3 down
+kubeconfig: ## prints the path of the demo cluster's kubeconfig
+	@e2e/cluster/env kubeconfig
+env: ## prints what a client of the demo needs: eval "$(make -s env)"
+	@e2e/cluster/env
+
+STEPS := preflight apt tools lint unit e2e
+test: ## everything that proves the project: the six below, in this order
+	@for step in $(STEPS); do \
+	  printf '\n==== make %s\n' $$step; began=$$SECONDS; \
+	  $(MAKE) $$step || { printf '\n==== %s FAILED after %s s\n' $$step $$((SECONDS - began)) >&2; exit 1; }; \
+	  printf '==== %s passed in %s s\n' $$step $$((SECONDS - began)); \
+	done; printf '\n==== make test passed in %s s\n' $$SECONDS
+preflight: ## names what this machine lacks
+	@e2e/cluster/preflight
+apt: ## installs the Debian packages that are missing
+	@e2e/cluster/build apt
+tools: ## Kubernetes, etcd, Helm and the S3 server, compiled once
+	@e2e/cluster/build bin images
+lint: ## formatting, clippy, generated files, who imports whom
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo xtask gen --check
+	cargo xtask deps
+unit: ## the tests that need no cluster; they start etcd and S3 servers of their own
+	$(RUN) cargo test --release --workspace --exclude kubedr-e2e
+e2e: images ## the tests on a cluster of their own, which is removed afterwards (KEEP=1 leaves it)
+	cargo test --release --package kubedr-e2e --no-run
+	$(ON_TEST_CLUSTER) cargo test --release --package kubedr-e2e $(ARGS)
+bench: images ## the figures of the README: memory and time of a backup, beside restic; the operator's memory
+	cargo build --release --package kubedr-e2e --bin bench
+	$(ON_TEST_CLUSTER) cargo run --release --package kubedr-e2e --bin bench
+
+images: tools ## compiles and packs the two images
+	@e2e/cluster/image build; e2e/cluster/image env
+push: images ## pushes them: make images push IMAGE_REGISTRY=registry.example.com/kubedr
+	@e2e/cluster/image push
+gen: ## writes CRDs and reference pages anew
+	cargo xtask gen
