@@ -1,1 +1,25 @@
-//! Placeholder.
+//! Real servers for tests, and the stock tools that judge what this project writes.
+//!
+//! A mock of etcd or of S3 would agree with whatever we believed when we wrote it, so tests talk to the real programs: etcd
+//! with client certificates, versitygw as the S3 server, and restic, etcdctl and etcdutl as independent readers. Every
+//! server listens on a free port of the loopback interface, keeps its data in a directory of its own, and ends with the test,
+//! even when the test process is killed.
+//!
+//! Nothing here is skipped: a missing tool ends the test with the command that builds it. As in any test code, what goes wrong
+//! panics with the cause.
+#![allow(clippy::panic, reason = "only tests use this crate, and there a panic is the failure report")]
+#![allow(clippy::missing_panics_doc, reason = "every function panics when its tool or server fails")]
+
+mod etcd;
+mod pki;
+mod process;
+mod restic;
+mod s3;
+mod tool;
+
+pub use etcd::{EtcdCluster, EtcdServer};
+pub use pki::{ClientFiles, KeyKind, Pki};
+pub use process::{ServerProcess, free_port, wait_until};
+pub use restic::{Restic, assert_success, text};
+pub use s3::{Account, S3Server};
+pub use tool::{command, run, tool};

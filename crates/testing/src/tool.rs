@@ -1,0 +1,56 @@
+//! Where the programs are that tests run.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+/// The path of a program: one that `make tools` built, or else one of the machine's `PATH`.
+///
+/// The directory of built programs is `KUBEDR_TOOLS`, or what `e2e/cluster/build bin-dir` prints.
+#[must_use]
+pub fn tool(name: &str) -> PathBuf {
+    let built = built_tools().join(name);
+    if built.is_file() {
+        return built;
+    }
+    env::var_os("PATH")
+        .and_then(|path| env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file()))
+        .unwrap_or_else(|| {
+            panic!("`{name}` is neither in `{}` nor in PATH: run make tools", built_tools().display())
+        })
+}
+
+/// A command for a program of [`tool`], with nothing on its standard input.
+#[must_use]
+pub fn command(name: &str) -> Command {
+    let mut command = Command::new(tool(name));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end and returns what it printed, whatever its exit code.
+pub fn run(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"))
+}
+
+fn built_tools() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| match env::var_os("KUBEDR_TOOLS") {
+        Some(dir) => PathBuf::from(dir),
+        None => ask_the_build_script(),
+    })
+}
+
+fn ask_the_build_script() -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../e2e/cluster/build");
+    let answer = Command::new(&script).arg("bin-dir").output();
+    let answer = answer.unwrap_or_else(|error| panic!("cannot run `{}`: {error}", script.display()));
+    let dir = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
+    assert!(
+        answer.status.success() && !dir.is_empty(),
+        "`{} bin-dir` names no directory: run make tools",
+        script.display()
+    );
+    PathBuf::from(dir)
+}
