@@ -1,2 +1,50 @@
-//! Placeholder.
-fn main() {}
+//! What is derived from the code, and what must hold of the workspace as a whole.
+//!
+//! `cargo xtask gen` writes the CRDs into the chart and the reference pages into `docs/reference`; `gen --check` fails when
+//! one of these files is not what the code says. `cargo xtask deps` asserts who may link whom, that there is one TLS
+//! stack, and that every dependency has a licence we may ship.
+
+mod api_reference;
+mod crd;
+mod deps;
+mod generated;
+mod licence;
+mod values_reference;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+
+/// Chores of the workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write the files that are derived from the code: CRDs and reference pages.
+    Gen {
+        /// Write nothing; fail if a file is not what the code says.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Check the dependencies: import rules, one TLS stack, licences.
+    Deps,
+}
+
+fn main() -> anyhow::Result<()> {
+    let root = workspace_root();
+    match Args::parse().command {
+        Command::Gen { check: true } => generated::check(&root),
+        Command::Gen { check: false } => generated::write(&root),
+        Command::Deps => deps::check(&root),
+    }
+}
+
+/// The checkout that this program was built from.
+fn workspace_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}

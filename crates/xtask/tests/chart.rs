@@ -1,0 +1,231 @@
+//! What the chart renders, and what it refuses, as helm sees it.
+#![allow(clippy::panic, reason = "a panic is the failure report of a test")]
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use kubedr_testing::{command, run};
+use serde_json::{Value, json};
+
+const REGISTRY: &str = "image.registry=registry.example.com/kubedr";
+const KINDS: [&str; 4] =
+    ["BackupLocation", "MetadataBackupPolicy", "MetadataBackupRecord", "MetadataRestore"];
+
+fn chart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/kubedr")
+}
+
+/// `helm template` with values given as `--set` takes them.
+fn helm_template(values: &[&str]) -> Output {
+    let mut helm = command("helm");
+    // Offline, helm has to be told which Kubernetes it renders for.
+    helm.args(["template", "kubedr", "--namespace", "backup", "--kube-version", "1.34"]).arg(chart());
+    for value in values {
+        helm.args(["--set-json", value]);
+    }
+    run(&mut helm)
+}
+
+fn refusal(values: &[&str]) -> String {
+    let output = helm_template(values);
+    assert!(!output.status.success(), "helm took {values:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// All objects of the release with these values beside the registry.
+fn objects(values: &[&str]) -> Vec<Value> {
+    let registry = "image.registry=\"registry.example.com/kubedr\"";
+    let output = helm_template(&[&[registry], values].concat());
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let yaml = text(&output.stdout);
+    let parse = |document: &str| serde_norway::from_str::<Value>(document).expect("helm renders YAML");
+    yaml.split("\n---").map(parse).filter(|object| !object.is_null()).collect()
+}
+
+fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let found = objects.iter().find(|o| o["kind"] == kind && o["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("no {kind} `{name}`"))
+}
+
+/// The settings that the operator reads.
+fn job_settings(objects: &[Value]) -> Value {
+    let map = object(objects, "ConfigMap", "kubedr-job-settings");
+    serde_json::from_str(map["data"]["job.json"].as_str().expect("a file")).expect("JSON")
+}
+
+fn deployment(objects: &[Value]) -> &Value {
+    object(objects, "Deployment", "kubedr-operator")
+}
+
+#[test]
+fn without_a_registry_the_message_says_how_to_fill_one() {
+    assert!(refusal(&[]).contains("make images push IMAGE_REGISTRY="));
+}
+
+#[test]
+fn a_value_that_the_chart_does_not_know_is_refused_at_every_level() {
+    for unknown in [
+        "imagee=1",
+        "image.tag=\"1\"",
+        "operator.replica=2",
+        "job.resource={}",
+        "proxy.http=\"x\"",
+        "crds.keep=true",
+    ] {
+        let name = unknown.split('=').next().unwrap().rsplit('.').next().unwrap();
+        assert!(refusal(&[unknown]).contains(&format!("'{name}' not allowed")), "{unknown}");
+    }
+}
+
+#[test]
+fn a_value_of_the_wrong_shape_is_refused() {
+    for wrong in [
+        "operator.replicas=-1",
+        "operator.logLevel=\"loud\"",
+        "image.operator.digest=\"sha256:12\"",
+        "job.addCapabilities=[\"net admin\"]",
+    ] {
+        assert!(refusal(&[wrong]).contains(&wrong.split('=').next().unwrap().replace('.', "/")), "{wrong}");
+    }
+}
+
+#[test]
+fn images_are_named_by_the_version_of_the_chart_by_a_tag_or_by_a_digest() {
+    let version = env!("CARGO_PKG_VERSION");
+    let digest = format!("sha256:{}", "0a".repeat(32));
+    let image =
+        |objects: &[Value]| deployment(objects)["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+    let plain = objects(&[]);
+    assert_eq!(image(&plain), format!("registry.example.com/kubedr/kubedr-operator:{version}"));
+    assert_eq!(
+        job_settings(&plain)["image"],
+        format!("registry.example.com/kubedr/kubedr-backup-job:{version}")
+    );
+
+    let by_tag = objects(&["image.operator.tag=\"1.2\""]);
+    assert_eq!(image(&by_tag), "registry.example.com/kubedr/kubedr-operator:1.2");
+
+    let by_digest =
+        objects(&["image.backupJob.tag=\"1.2\"", &format!("image.backupJob.digest=\"{digest}\"")]);
+    let expected = format!("registry.example.com/kubedr/kubedr-backup-job@{digest}");
+    assert_eq!(job_settings(&by_digest)["image"], expected);
+}
+
+#[test]
+fn the_operator_runs_restricted_and_serves_metrics_and_health() {
+    let objects = objects(&[]);
+    let deployment = deployment(&objects);
+    let pod = &deployment["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(deployment["spec"]["replicas"], 1);
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+    assert_eq!(container["securityContext"]["capabilities"], json!({ "drop": ["ALL"] }));
+    assert_eq!(container["ports"], json!([{ "name": "metrics", "containerPort": 8080 }]));
+    assert_eq!(container["livenessProbe"]["httpGet"], json!({ "path": "/livez", "port": "metrics" }));
+    assert_eq!(container["readinessProbe"]["httpGet"], json!({ "path": "/readyz", "port": "metrics" }));
+    object(&objects, "Service", "kubedr-operator");
+}
+
+#[test]
+fn operator_and_job_have_accounts_of_their_own() {
+    let objects = objects(&[]);
+    for account in ["kubedr-operator", "kubedr-backup-job"] {
+        object(&objects, "ServiceAccount", account);
+        let binding = object(&objects, "RoleBinding", account);
+        assert_eq!(binding["subjects"][0]["name"], account);
+        assert_eq!(binding["subjects"][0]["namespace"], "backup");
+    }
+    assert_eq!(deployment(&objects)["spec"]["template"]["spec"]["serviceAccountName"], "kubedr-operator");
+    assert_eq!(job_settings(&objects)["serviceAccountName"], "kubedr-backup-job");
+}
+
+#[test]
+fn the_only_right_outside_the_namespace_is_to_read_kube_system() {
+    let objects = objects(&[]);
+    let roles: Vec<&Value> = objects.iter().filter(|o| o["kind"] == "ClusterRole").collect();
+    let expected = json!([{ "apiGroups": [""], "resources": ["namespaces"], "resourceNames": ["kube-system"], "verbs": ["get"] }]);
+    assert_eq!(roles.len(), 1);
+    assert_eq!(roles[0]["rules"], expected);
+}
+
+#[test]
+fn no_role_has_a_wildcard_and_the_job_reads_no_secret() {
+    let objects = objects(&[]);
+    for role in objects.iter().filter(|o| o["kind"] == "Role") {
+        let rules = role["rules"].to_string();
+        assert!(!rules.contains('*'), "{rules}");
+    }
+    assert!(!object(&objects, "Role", "kubedr-backup-job")["rules"].to_string().contains("secrets"));
+}
+
+#[test]
+fn helm_never_deletes_a_crd_and_installs_none_if_told_so() {
+    let crds = |values: &[&str]| {
+        objects(values).into_iter().filter(|o| o["kind"] == "CustomResourceDefinition").collect::<Vec<_>>()
+    };
+    let installed = crds(&[]);
+    let mut kinds: Vec<&str> =
+        installed.iter().map(|c| c["spec"]["names"]["kind"].as_str().unwrap()).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, KINDS);
+    for crd in &installed {
+        assert_eq!(crd["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+        assert_eq!(crd["spec"]["preserveUnknownFields"], false);
+    }
+    assert_eq!(crds(&["crds.install=false"]), Vec::<Value>::new());
+}
+
+#[test]
+fn proxy_pull_secrets_priority_and_capabilities_reach_the_jobs() {
+    let objects = objects(&[
+        "proxy={\"httpsProxy\":\"http://proxy:3128\",\"noProxy\":\".svc\"}",
+        "imagePullSecrets=[{\"name\":\"pull\"}]",
+        "priorityClassName=\"system-cluster-critical\"",
+        "job.addCapabilities=[\"DAC_READ_SEARCH\"]",
+        "job.activeDeadlineSeconds=7200",
+    ]);
+    let settings = job_settings(&objects);
+    let proxy = json!([{ "name": "HTTPS_PROXY", "value": "http://proxy:3128" }, { "name": "NO_PROXY", "value": ".svc" }]);
+    assert_eq!(settings["env"], proxy);
+    assert_eq!(settings["imagePullSecrets"], json!([{ "name": "pull" }]));
+    assert_eq!(settings["priorityClassName"], "system-cluster-critical");
+    assert_eq!(settings["addCapabilities"], json!(["DAC_READ_SEARCH"]));
+    assert_eq!(settings["activeDeadlineSeconds"], 7200);
+
+    let pod = &deployment(&objects)["spec"]["template"]["spec"];
+    assert_eq!(pod["imagePullSecrets"], json!([{ "name": "pull" }]));
+    assert_eq!(pod["priorityClassName"], "system-cluster-critical");
+}
+
+#[test]
+fn a_changed_setting_of_the_jobs_restarts_the_operator() {
+    let checksum = |values: &[&str]| {
+        let annotations = &deployment(&objects(values))["spec"]["template"]["metadata"]["annotations"];
+        annotations["checksum/job-settings"].as_str().expect("a checksum").to_owned()
+    };
+    assert_ne!(checksum(&[]), checksum(&["job.activeDeadlineSeconds=7200"]));
+    assert_eq!(checksum(&[]), checksum(&["operator.logLevel=\"debug\""]));
+}
+
+#[test]
+fn the_default_memory_limit_of_a_job_fits_the_key_derivation() {
+    // scrypt takes 128 MiB, and less than 256Mi would leave too little for the data that is on its way.
+    let limit = job_settings(&objects(&[]))["resources"]["limits"]["memory"].as_str().unwrap().to_owned();
+    let mebibytes: u32 = limit.strip_suffix("Mi").expect("mebibytes").parse().unwrap();
+    assert!(mebibytes >= 256, "{limit}");
+}
+
+#[test]
+fn the_chart_has_the_version_of_the_workspace_and_passes_lint() {
+    let manifest = std::fs::read_to_string(chart().join("Chart.yaml")).unwrap();
+    let manifest: Value = serde_norway::from_str(&manifest).unwrap();
+    assert_eq!(manifest["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(manifest["appVersion"], env!("CARGO_PKG_VERSION"));
+
+    let output = run(command("helm").args(["lint", "--strict", "--set", REGISTRY]).arg(chart()));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
