@@ -1,0 +1,50 @@
+//! Is everything there that the snapshots need?
+
+use rustic_core::{CheckOptions, CheckResults};
+use serde::Serialize;
+
+use crate::{
+    Error, Repository,
+    backend::{failure_chain, one_line},
+};
+
+/// How much a check reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckDepth {
+    /// Index, trees, and that every pack exists with the right size.
+    Structure,
+    /// Also every byte of every pack.
+    ReadData,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    /// Damage: something that a snapshot needs is missing or changed.
+    pub errors: Vec<String>,
+    /// Oddities that harm no snapshot, such as packs that no index names after an interrupted backup.
+    pub warnings: Vec<String>,
+}
+
+impl CheckReport {
+    /// Whether every snapshot can be restored, as far as the check has read.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.errors.is_empty()
+    }
+}
+
+pub(crate) fn run(repository: &Repository, depth: CheckDepth) -> Result<CheckReport, Error> {
+    let options = CheckOptions::default().read_data(depth == CheckDepth::ReadData);
+    let CheckResults(findings) = repository
+        .engine()?
+        .check(options)
+        .map_err(|error| Error::from_engine(&repository.url, "check", &error))?;
+    let mut report = CheckReport::default();
+    for (level, finding) in findings {
+        let text = one_line(&failure_chain(&finding));
+        // The engine does not export the level's type.
+        if format!("{level:?}") == "Warn" { report.warnings.push(text) } else { report.errors.push(text) }
+    }
+    Ok(report)
+}

@@ -1,0 +1,237 @@
+//! What the callers of this crate can be told.
+
+use std::{error::Error as StdError, io, path::PathBuf};
+
+use rustic_core::RusticError;
+
+use crate::backend::{StorageError, StorageErrorKind, failure_chain, one_line};
+
+/// Why a repository operation failed.
+///
+/// The text of every variant is one line and complete: action, object, the whole chain of causes, and what to do. None has
+/// a `source` below it, so that nothing is printed twice. None holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text given as a location cannot be one.
+    #[error("invalid repository location `{location}`: {reason}")]
+    InvalidLocation {
+        /// The text, without user and password.
+        location: String,
+        /// Why.
+        reason: String,
+    },
+    /// A request that cannot be carried out as it is, whatever the repository.
+    #[error("invalid request: {reason}")]
+    InvalidRequest {
+        /// Why.
+        reason: String,
+    },
+    /// No key of the repository opens with the password.
+    #[error(
+        "wrong password for the repository at `{url}`: it was initialised with another one; \
+         give that password or choose another location"
+    )]
+    WrongPassword {
+        /// The repository.
+        url: String,
+    },
+    /// There is no repository.
+    #[error("no repository at `{url}`: initialise it first")]
+    NotARepository {
+        /// The place.
+        url: String,
+    },
+    /// An initialisation was interrupted.
+    #[error("the repository at `{url}` was never completely initialised: initialise it again")]
+    Unfinished {
+        /// The place.
+        url: String,
+    },
+    /// Several initialisations ran into each other for too long.
+    #[error("another initialisation of `{url}` is under way: try again later")]
+    Contended {
+        /// The place.
+        url: String,
+    },
+    /// What is stored contradicts itself.
+    #[error("the repository at `{url}` is damaged: {detail}")]
+    Damaged {
+        /// The repository.
+        url: String,
+        /// What was found, and where.
+        detail: String,
+    },
+    /// The storage failed.
+    #[error("repository `{url}`: {cause}")]
+    Storage {
+        /// The repository.
+        url: String,
+        /// What went wrong.
+        cause: StorageError,
+    },
+    /// A source of a backup failed, ended early, or brought more than it announced. Nothing was stored that could be
+    /// restored.
+    #[error("reading the source of `{path}` failed: {}", failure_chain(cause))]
+    Source {
+        /// The path the stream was to have in the snapshot.
+        path: String,
+        /// The reader's own error.
+        cause: io::Error,
+    },
+    /// No snapshot answers to this name.
+    #[error("no snapshot `{id}` in the repository at `{url}`: list the snapshots to see what is there")]
+    NoSuchSnapshot {
+        /// The repository.
+        url: String,
+        /// What was asked for.
+        id: String,
+    },
+    /// More than one snapshot begins with these digits.
+    #[error("`{id}` is the beginning of {count} snapshots: give more digits")]
+    AmbiguousSnapshot {
+        /// What was asked for.
+        id: String,
+        /// How many there are.
+        count: usize,
+    },
+    /// A restore could not write.
+    #[error("cannot restore to `{}`: {}", path.display(), failure_chain(cause))]
+    Target {
+        /// The file or directory.
+        path: PathBuf,
+        /// The operating system's error.
+        cause: io::Error,
+    },
+    /// The engine failed in a way that has no better name.
+    #[error("{action} failed: {detail}")]
+    Engine {
+        /// What was being done.
+        action: &'static str,
+        /// The engine's words.
+        detail: String,
+    },
+}
+
+/// What a caller can do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// The same call may succeed later.
+    Temporary,
+    /// Somebody has to change something: URL, keys, password, space, permission.
+    Configuration,
+    /// A source of the backup failed; the repository is in order.
+    Source,
+    /// What is stored is not what was written.
+    Integrity,
+    /// None of these.
+    Unexpected,
+}
+
+impl Error {
+    /// What a caller can do about it.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::InvalidLocation { .. }
+            | Self::InvalidRequest { .. }
+            | Self::WrongPassword { .. }
+            | Self::NotARepository { .. }
+            | Self::Unfinished { .. }
+            | Self::NoSuchSnapshot { .. }
+            | Self::AmbiguousSnapshot { .. }
+            | Self::Target { .. } => ErrorClass::Configuration,
+            Self::Contended { .. } => ErrorClass::Temporary,
+            Self::Damaged { .. } => ErrorClass::Integrity,
+            Self::Source { .. } => ErrorClass::Source,
+            Self::Engine { .. } => ErrorClass::Unexpected,
+            Self::Storage { cause, .. } => match cause.kind {
+                StorageErrorKind::Damaged | StorageErrorKind::Missing => ErrorClass::Integrity,
+                kind if kind.is_temporary() => ErrorClass::Temporary,
+                _ => ErrorClass::Configuration,
+            },
+        }
+    }
+
+    /// Whether the same call may succeed later although nobody changes anything.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        self.class() == ErrorClass::Temporary
+    }
+
+    pub(crate) fn storage(url: &str, cause: StorageError) -> Self {
+        Self::Storage { url: url.to_owned(), cause }
+    }
+
+    pub(crate) fn damaged(url: &str, detail: impl Into<String>) -> Self {
+        Self::Damaged { url: url.to_owned(), detail: detail.into() }
+    }
+
+    /// An error that came out of the engine: a storage error of ours that it only passed on, or its own.
+    pub(crate) fn from_engine(url: &str, action: &'static str, error: &RusticError) -> Self {
+        if let Some(cause) = find::<StorageError>(error) {
+            return Self::storage(url, cause.clone());
+        }
+        let detail = one_line(error.display_log().trim_start_matches("Error: "));
+        if is_authentication_failure(error) {
+            return Self::damaged(url, format!("{action}: {detail}"));
+        }
+        Self::Engine { action, detail }
+    }
+}
+
+/// Whether data was not encrypted with the key at hand, or was changed since.
+pub(crate) fn is_authentication_failure(error: &RusticError) -> bool {
+    const CODE: &str = "C001";
+    error.is_code(CODE)
+        || find::<RusticError>(error).is_some_and(|inner| inner.is_code(CODE))
+        || find::<Box<RusticError>>(error).is_some_and(|inner| inner.is_code(CODE))
+}
+
+/// The first error of type `E` below `error`.
+fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = cause.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use rustic_core::ErrorKind;
+
+    use super::*;
+
+    fn refused() -> StorageError {
+        StorageError::with_detail("put", "data/ab/cd", StorageErrorKind::Unreachable, "connection refused")
+    }
+
+    #[test]
+    fn a_storage_error_survives_the_way_through_the_engine() {
+        let inner = RusticError::with_source(ErrorKind::Backend, "inner", refused());
+        let outer = RusticError::with_source(ErrorKind::Internal, "outer", inner);
+        let error = Error::from_engine("s3:http://h/b", "backup", &outer);
+        assert!(matches!(&error, Error::Storage { cause, .. } if *cause == refused()), "{error:?}");
+        assert!(error.is_temporary());
+    }
+
+    #[test]
+    fn a_failed_authentication_is_damage() {
+        let inner = RusticError::new(ErrorKind::Cryptography, "MAC").attach_error_code("C001");
+        let outer = RusticError::with_source(ErrorKind::Cryptography, "error processing", inner);
+        assert_eq!(Error::from_engine("u", "check", &outer).class(), ErrorClass::Integrity);
+    }
+
+    #[test]
+    fn a_source_error_carries_the_readers_own_words() {
+        let cause = io::Error::other("etcd: rpc cancelled");
+        let error = Error::Source { path: "/data/etcd-snapshot.db".to_owned(), cause };
+        assert_eq!(
+            error.to_string(),
+            "reading the source of `/data/etcd-snapshot.db` failed: etcd: rpc cancelled"
+        );
+    }
+}

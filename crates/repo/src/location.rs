@@ -1,0 +1,222 @@
+//! Where a repository lives, in restic's own notation.
+
+use std::path::PathBuf;
+
+use crate::{Error, Secret, backend::MemoryStore};
+
+/// A place that holds, or will hold, one repository.
+#[derive(Debug, Clone)]
+pub enum Location {
+    /// A bucket, or a prefix in one, of an S3 server.
+    S3(S3Location),
+    /// A directory of this machine.
+    Local(PathBuf),
+    /// Nothing but memory: for tests.
+    Memory(MemoryStore),
+}
+
+/// Everything that is needed to talk to one bucket.
+#[derive(Debug, Clone)]
+pub struct S3Location {
+    /// Scheme, host and port: `https://s3.eu-west-1.amazonaws.com`.
+    pub endpoint: String,
+    /// The bucket; [`crate::Repository::init`] creates it if it does not exist.
+    pub bucket: String,
+    /// Path inside the bucket, without slashes at its ends; empty for the bucket's root.
+    pub prefix: String,
+    /// What the location's text does not say: region, keys, certificate authority.
+    pub options: S3Options,
+}
+
+/// How to reach an S3 server and who we are there.
+#[derive(Debug, Clone)]
+pub struct S3Options {
+    /// Region used in signatures, and the one a new bucket is created in.
+    pub region: String,
+    /// Access key ID.
+    pub access_key: Secret,
+    /// Secret access key.
+    pub secret_key: Secret,
+    /// PEM certificates trusted in addition to the system's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// Where the bucket's name stands in a request.
+    pub addressing: Addressing,
+}
+
+/// Where the bucket's name stands in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Addressing {
+    /// `https://host/bucket/key`: what every server understands, also one addressed by IP.
+    #[default]
+    Path,
+    /// `https://bucket.host/key`.
+    VirtualHost,
+}
+
+impl S3Options {
+    /// Options for these keys: region `us-east-1`, the system's certificate authorities, path-style addressing.
+    #[must_use]
+    pub fn new(access_key: Secret, secret_key: Secret) -> Self {
+        Self {
+            region: "us-east-1".to_owned(),
+            access_key,
+            secret_key,
+            ca_pem: None,
+            addressing: Addressing::Path,
+        }
+    }
+}
+
+impl Location {
+    /// Reads `s3:http://host:port/bucket[/prefix]` or a local path, as restic's `--repo` takes them.
+    ///
+    /// `options` is required for an S3 location and ignored for a path. User and password in the URL are refused: the
+    /// URL is printed in status and logs.
+    pub fn parse(text: &str, options: Option<S3Options>) -> Result<Self, Error> {
+        let refuse = |reason: &str| Error::InvalidLocation {
+            location: without_userinfo(text),
+            reason: reason.to_owned(),
+        };
+        if text.is_empty() {
+            return Err(refuse("it is empty; expected `s3:http://host:port/bucket` or a directory"));
+        }
+        if let Some(rest) = text.strip_prefix("s3:") {
+            let (endpoint, bucket, prefix) = split_s3(rest).map_err(refuse)?;
+            let options =
+                options.ok_or_else(|| refuse("an S3 location needs an access key and a secret key"))?;
+            return Ok(Self::S3(S3Location { endpoint, bucket, prefix, options }));
+        }
+        if let Some(path) = text.strip_prefix("local:") {
+            return Ok(Self::Local(PathBuf::from(path)));
+        }
+        if let Some((scheme, _)) = text.split_once(':')
+            && !scheme.contains('/')
+        {
+            let reason = format!(
+                "`{scheme}:` is not supported; use `s3:http://host:port/bucket` or a directory such as `/srv/backup`"
+            );
+            return Err(refuse(&reason));
+        }
+        Ok(Self::Local(PathBuf::from(text)))
+    }
+
+    /// The location in restic's notation. Holds no secret.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self {
+            Self::S3(s3) if s3.prefix.is_empty() => format!("s3:{}/{}", s3.endpoint, s3.bucket),
+            Self::S3(s3) => format!("s3:{}/{}/{}", s3.endpoint, s3.bucket, s3.prefix),
+            Self::Local(path) => path.display().to_string(),
+            Self::Memory(_) => "memory:".to_owned(),
+        }
+    }
+}
+
+/// Endpoint, bucket and prefix of what follows `s3:`.
+fn split_s3(rest: &str) -> Result<(String, String, String), &'static str> {
+    let (scheme, host_and_path) = match rest.split_once("://") {
+        Some((scheme @ ("http" | "https"), tail)) => (scheme, tail),
+        Some(_) => return Err("the endpoint must begin with `http://` or `https://`"),
+        // As restic does: an endpoint without scheme is https.
+        None => ("https", rest.trim_start_matches('/')),
+    };
+    let (host, path) = host_and_path.split_once('/').unwrap_or((host_and_path, ""));
+    if host.is_empty() {
+        return Err("the endpoint has no host; expected `s3:http://host:port/bucket`");
+    }
+    if host.contains('@') {
+        return Err("the endpoint must not carry a user or password");
+    }
+    if path.contains(['?', '#']) || host.contains(['?', '#', ' ']) {
+        return Err("the endpoint must be plain: scheme, host, port, bucket");
+    }
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    let Some(bucket) = parts.next() else {
+        return Err("it names no bucket; expected `s3:http://host:port/bucket`");
+    };
+    let prefix: Vec<&str> = parts.collect();
+    Ok((format!("{scheme}://{host}"), bucket.to_owned(), prefix.join("/")))
+}
+
+/// `text` with what stands before an `@` of its host replaced, so that an error can quote it.
+fn without_userinfo(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((before, host)) => {
+            let scheme = before.find("://").map_or("", |at| &before[..at + 3]);
+            format!("{scheme}…@{host}")
+        }
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> S3Options {
+        S3Options::new("key".into(), "secret".into())
+    }
+
+    fn s3(text: &str) -> S3Location {
+        match Location::parse(text, Some(options())).unwrap() {
+            Location::S3(location) => location,
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_s3_location_is_split_into_endpoint_bucket_and_prefix() {
+        let location = s3("s3:http://10.96.57.3:9000/bucket/a/b/");
+        assert_eq!(location.endpoint, "http://10.96.57.3:9000");
+        assert_eq!(location.bucket, "bucket");
+        assert_eq!(location.prefix, "a/b");
+    }
+
+    #[test]
+    fn a_url_with_a_trailing_slash_joined_to_a_bucket_is_understood() {
+        assert_eq!(s3("s3:http://h:1//bucket").bucket, "bucket");
+    }
+
+    #[test]
+    fn an_endpoint_without_scheme_is_https_as_for_restic() {
+        assert_eq!(s3("s3:s3.amazonaws.com/bucket").endpoint, "https://s3.amazonaws.com");
+    }
+
+    #[test]
+    fn url_gives_the_notation_back() {
+        for text in ["s3:http://h:9000/b", "s3:https://h/b/p/q", "/srv/backup"] {
+            assert_eq!(Location::parse(text, Some(options())).unwrap().url(), text);
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_the_reason() {
+        for (text, reason) in [
+            ("", "empty"),
+            ("s3:http://host", "names no bucket"),
+            ("s3:http:///bucket", "no host"),
+            ("s3:ftp://host/bucket", "http://"),
+            ("sftp:host:/path", "not supported"),
+            ("rest:http://host/", "not supported"),
+            ("s3:http://user:hunter2@host/bucket", "user or password"),
+        ] {
+            let message = Location::parse(text, Some(options())).unwrap_err().to_string();
+            assert!(message.contains(reason), "{text}: {message}");
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_s3_location_without_keys_is_refused() {
+        let message = Location::parse("s3:http://h/b", None).unwrap_err().to_string();
+        assert!(message.contains("access key"), "{message}");
+    }
+
+    #[test]
+    fn debug_output_holds_no_key() {
+        let location =
+            Location::parse("s3:http://h/b", Some(S3Options::new("AKIA1".into(), "hunter2".into())));
+        let text = format!("{location:?}");
+        assert!(!text.contains("AKIA1") && !text.contains("hunter2"), "{text}");
+    }
+}

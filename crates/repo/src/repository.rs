@@ -1,0 +1,149 @@
+//! A repository that the password has opened.
+
+use std::{fmt, sync::Arc};
+
+use rustic_core::{FileType, Id, OpenStatus, Repository as Engine, repofile::MasterKey};
+
+use crate::{
+    Backup, BackupRequest, CheckDepth, CheckReport, Error, FileDigest, InitOptions, InitOutcome, Location,
+    Restored, Secret, Snapshot, SnapshotId,
+    backend::{Storage, connect},
+    backup, check, init, readback, restore, snapshot,
+    unlock::{Thoroughness, Unlocked, Unlocking, engine_with_key, list_keys, unlock},
+};
+
+/// An opened repository.
+///
+/// Opening derives a key with scrypt, which takes half a second and 128 MiB; everything after uses the key it gave. Every
+/// operation reads the index anew, so what others have written meanwhile is seen, and nothing large stays in memory.
+///
+/// All methods block, also on the network: call them outside of asynchronous code, for instance in `spawn_blocking`.
+pub struct Repository {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) url: String,
+    master: MasterKey,
+    id: String,
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The master key must not get into any log.
+        f.debug_struct("Repository").field("url", &self.url).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Repository {
+    /// Makes sure that there is a repository at `location` that `password` opens, and opens it.
+    ///
+    /// May be killed at any point and repeated; any number may run at once, with one result for all: one of them
+    /// creates the repository, the others attach to it. Never are there two keys with one password.
+    pub fn init(
+        location: &Location,
+        password: &Secret,
+        options: &InitOptions,
+    ) -> Result<(Self, InitOutcome), Error> {
+        let storage = connect(location).map_err(|cause| Error::storage(&location.url(), cause))?;
+        let (unlocked, outcome) = init::init(&storage, password, options)?;
+        Ok((Self::from_unlocked(storage, unlocked), outcome))
+    }
+
+    /// Opens the repository at `location`. Writes nothing.
+    pub fn open(location: &Location, password: &Secret) -> Result<Self, Error> {
+        let storage = connect(location).map_err(|cause| Error::storage(&location.url(), cause))?;
+        Self::open_storage(storage, password)
+    }
+
+    pub(crate) fn open_storage(storage: Arc<dyn Storage>, password: &Secret) -> Result<Self, Error> {
+        let url = storage.url();
+        if !storage.has_config().map_err(|cause| Error::storage(&url, cause))? {
+            return Err(if list_keys(&storage)?.is_empty() {
+                Error::NotARepository { url }
+            } else {
+                Error::Unfinished { url }
+            });
+        }
+        match unlock(&storage, password, Thoroughness::FirstMatch)? {
+            Unlocking::Open { unlocked, .. } => Ok(Self::from_unlocked(storage, *unlocked)),
+            Unlocking::WrongPassword => Err(Error::WrongPassword { url }),
+            Unlocking::OnlyStrays => {
+                Err(Error::damaged(&url, "the password opens keys, but none of them fits the config"))
+            }
+        }
+    }
+
+    pub(crate) fn from_unlocked(storage: Arc<dyn Storage>, unlocked: Unlocked) -> Self {
+        let Unlocked { master, engine } = unlocked;
+        let id = engine.config().id.to_hex().as_str().to_owned();
+        Self { url: storage.url(), storage, master, id }
+    }
+
+    /// The repository's own id: 64 hex digits, the same wherever its files are copied to.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The location in restic's notation, without secrets.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Stores the sources as one snapshot.
+    ///
+    /// The snapshot file is the commit point. It is written last, after every stream has reached exactly its announced
+    /// size and every byte was read back from the storage, through an index read anew, and compared. On any error there
+    /// is no snapshot; a failure of a source is [`Error::Source`] and carries the reader's own error. Nothing touches a
+    /// disk of this machine.
+    pub fn backup(&self, request: BackupRequest) -> Result<Backup, Error> {
+        backup::run(self, request)
+    }
+
+    /// Reads every byte of the snapshot's files back from the storage and compares. The files must be exactly these.
+    pub fn verify(&self, snapshot: &SnapshotId, expected: &[FileDigest]) -> Result<(), Error> {
+        let tree = snapshot::load(self, snapshot)?.tree;
+        readback::verify_tree(self, tree, expected)
+    }
+
+    /// All snapshots, oldest first.
+    pub fn snapshots(&self) -> Result<Vec<Snapshot>, Error> {
+        snapshot::list(self)
+    }
+
+    /// The snapshot called `name`: its id, a beginning of its id that no other has, or `latest`.
+    pub fn snapshot(&self, name: &str) -> Result<Snapshot, Error> {
+        snapshot::find(self, name)
+    }
+
+    /// Writes the snapshot called `name` (as for [`Repository::snapshot`]) below `target`.
+    ///
+    /// A file gets its name only when it is complete; one that was there is replaced. What cannot be restored is an error
+    /// that says so, before anything is written.
+    pub fn restore(&self, name: &str, target: &std::path::Path) -> Result<Restored, Error> {
+        restore::run(self, name, target)
+    }
+
+    /// Removes a snapshot. Takes a full id only, and is content if it is gone already. The data it used stays until the
+    /// repository is pruned.
+    pub fn remove(&self, snapshot: &SnapshotId) -> Result<(), Error> {
+        let id: Id = snapshot.engine_id();
+        self.storage.remove(FileType::Snapshot, &id).map_err(|cause| Error::storage(&self.url, cause))
+    }
+
+    /// Looks whether everything that the snapshots need is there and, if asked to, whether it reads back unchanged.
+    pub fn check(&self, depth: CheckDepth) -> Result<CheckReport, Error> {
+        check::run(self, depth)
+    }
+
+    /// The engine on this repository's storage.
+    pub(crate) fn engine(&self) -> Result<Engine<OpenStatus>, Error> {
+        self.engine_on(&self.storage)
+    }
+
+    /// The engine on a wrapper of this repository's storage.
+    pub(crate) fn engine_on(&self, storage: &Arc<dyn Storage>) -> Result<Engine<OpenStatus>, Error> {
+        engine_with_key(storage, &self.master)?.ok_or_else(|| {
+            Error::damaged(&self.url, "the config was replaced since the repository was opened")
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! Snapshots, and how they are named.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use jiff::Timestamp;
+use rustic_core::{
+    FileType, Id,
+    repofile::{SnapshotFile, SnapshotId as EngineId},
+};
+use serde::Serialize;
+
+use crate::{Error, Repository};
+
+/// Full id of a snapshot: 64 hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct SnapshotId(String);
+
+impl SnapshotId {
+    /// All 64 digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first eight digits, as restic shows them.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.0[..8]
+    }
+
+    pub(crate) fn engine_id(&self) -> Id {
+        self.0.parse().expect("checked when it was made")
+    }
+}
+
+impl From<Id> for SnapshotId {
+    fn from(id: Id) -> Self {
+        Self(id.to_hex().as_str().to_owned())
+    }
+}
+
+impl FromStr for SnapshotId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return Ok(Self(text.to_owned()));
+        }
+        let reason = format!("`{text}` is no full snapshot id: expected 64 hex digits");
+        Err(Error::InvalidRequest { reason })
+    }
+}
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the repository knows about one snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// Its full id.
+    pub id: SnapshotId,
+    /// When the backup began.
+    pub time: Timestamp,
+    /// Host noted by the backup.
+    pub host: String,
+    /// Tags, sorted.
+    pub tags: Vec<String>,
+    /// Paths, sorted; `/data` for ours.
+    pub paths: Vec<String>,
+    /// Bytes of all its files, if the program that wrote it noted them.
+    pub size: Option<u64>,
+}
+
+impl Snapshot {
+    fn from_file(file: &SnapshotFile) -> Self {
+        let list =
+            |text: String| text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect();
+        Self {
+            id: (*file.id).into(),
+            time: file.time.timestamp(),
+            host: file.hostname.clone(),
+            tags: list(file.tags.to_string()),
+            paths: list(file.paths.to_string()),
+            size: file.summary.as_ref().map(|summary| summary.total_bytes_processed),
+        }
+    }
+
+    /// Values of the tags of the form `name=value`.
+    #[must_use]
+    pub fn labels(&self) -> BTreeMap<&str, &str> {
+        self.tags.iter().filter_map(|tag| tag.split_once('=')).collect()
+    }
+}
+
+pub(crate) fn list(repository: &Repository) -> Result<Vec<Snapshot>, Error> {
+    let files = repository
+        .engine()?
+        .get_all_snapshots()
+        .map_err(|error| Error::from_engine(&repository.url, "reading the snapshots", &error))?;
+    let mut snapshots: Vec<_> = files.iter().map(Snapshot::from_file).collect();
+    snapshots.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
+    Ok(snapshots)
+}
+
+pub(crate) fn find(repository: &Repository, name: &str) -> Result<Snapshot, Error> {
+    let missing = || Error::NoSuchSnapshot { url: repository.url.clone(), id: name.to_owned() };
+    if name == "latest" {
+        return list(repository)?.pop().ok_or_else(missing);
+    }
+    let id = resolve(repository, name)?;
+    load(repository, &id).map(|file| Snapshot::from_file(&file))
+}
+
+/// The id that begins with `prefix`. Needs no key: ids are names of files.
+fn resolve(repository: &Repository, prefix: &str) -> Result<SnapshotId, Error> {
+    let listed = repository.storage.list(FileType::Snapshot);
+    let listed = listed.map_err(|cause| Error::storage(&repository.url, cause))?;
+    let mut matching: Vec<Id> = listed.into_iter().map(|(id, _)| id).collect();
+    matching.retain(|id| !prefix.is_empty() && id.to_hex().as_str().starts_with(prefix));
+    match matching.as_slice() {
+        [] => Err(Error::NoSuchSnapshot { url: repository.url.clone(), id: prefix.to_owned() }),
+        [id] => Ok((*id).into()),
+        several => Err(Error::AmbiguousSnapshot { id: prefix.to_owned(), count: several.len() }),
+    }
+}
+
+/// The snapshot file itself.
+pub(crate) fn load(repository: &Repository, id: &SnapshotId) -> Result<SnapshotFile, Error> {
+    let engine_id = EngineId::from(id.engine_id());
+    match repository.engine()?.get_file::<SnapshotFile>(&engine_id) {
+        Ok(mut file) => {
+            file.id = engine_id;
+            Ok(file)
+        }
+        Err(error) => match Error::from_engine(&repository.url, "reading the snapshot", &error) {
+            Error::Storage { cause, .. } if cause.kind == crate::StorageErrorKind::Missing => {
+                Err(Error::NoSuchSnapshot { url: repository.url.clone(), id: id.to_string() })
+            }
+            error => Err(error),
+        },
+    }
+}

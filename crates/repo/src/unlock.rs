@@ -1,0 +1,143 @@
+//! From a password to the master key.
+//!
+//! A key file holds the master key, encrypted with the password. The engine would take the first key that the password
+//! opens; a repository whose initialisation was interrupted may hold one that opens and is still the wrong one, so here
+//! a key counts only if it also decrypts the config.
+
+use std::sync::Arc;
+
+use rustic_core::{
+    Credentials, FileType, Id, OpenStatus, Repository as Engine, RepositoryOptions, RusticError,
+    repofile::{KeyFile, MasterKey},
+};
+
+use crate::{
+    Error, Secret,
+    backend::{Storage, engine_backends, relative_path},
+    error::is_authentication_failure,
+};
+
+/// Bounds for the parameters of a key file, whose product is the memory that opening it takes. restic writes N = 2^15 and
+/// more, the engine 2^17; a damaged or hostile file must not take the machine's memory.
+const MAX_N: u32 = 1 << 20;
+const MAX_R: u32 = 16;
+const MAX_P: u32 = 16;
+
+/// A repository whose key is known.
+pub(crate) struct Unlocked {
+    pub(crate) master: MasterKey,
+    pub(crate) engine: Engine<OpenStatus>,
+}
+
+/// What a password does to a repository that has a config.
+pub(crate) enum Unlocking {
+    /// A key opens and is the right one. `strays` open too but belong to no config: leftovers of an interrupted
+    /// initialisation.
+    Open { unlocked: Box<Unlocked>, key: Id, strays: Vec<Id> },
+    /// No key opens.
+    WrongPassword,
+    /// Keys open, and none of them decrypts the config.
+    OnlyStrays,
+}
+
+/// Whether all keys are tried, which takes half a second each, or only those before the right one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Thoroughness {
+    FirstMatch,
+    AllKeys,
+}
+
+/// Tries the password on the keys of a repository that has a config.
+pub(crate) fn unlock(
+    storage: &Arc<dyn Storage>,
+    password: &Secret,
+    thoroughness: Thoroughness,
+) -> Result<Unlocking, Error> {
+    let mut found = None;
+    let mut strays = Vec::new();
+    for key in list_keys(storage)? {
+        let Some(master) = open_key(storage, &key, password)? else { continue };
+        match engine_with_key(storage, &master)? {
+            Some(engine) => {
+                found.get_or_insert((Box::new(Unlocked { master, engine }), key));
+                if thoroughness == Thoroughness::FirstMatch {
+                    break;
+                }
+            }
+            None => strays.push(key),
+        }
+    }
+    Ok(match found {
+        Some((unlocked, key)) => Unlocking::Open { unlocked, key, strays },
+        None if strays.is_empty() => Unlocking::WrongPassword,
+        None => Unlocking::OnlyStrays,
+    })
+}
+
+/// Ids of all keys, smallest first.
+pub(crate) fn list_keys(storage: &Arc<dyn Storage>) -> Result<Vec<Id>, Error> {
+    let listed = storage.list(FileType::Key).map_err(|cause| Error::storage(&storage.url(), cause))?;
+    let mut keys: Vec<Id> = listed.into_iter().map(|(id, _)| id).collect();
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+/// The master key in the key file, or nothing if the password does not open it or it is gone since it was listed.
+pub(crate) fn open_key(
+    storage: &Arc<dyn Storage>,
+    id: &Id,
+    password: &Secret,
+) -> Result<Option<MasterKey>, Error> {
+    let url = storage.url();
+    let content = match storage.read(FileType::Key, id) {
+        Ok(content) => content,
+        Err(cause) if cause.kind == crate::StorageErrorKind::Missing => return Ok(None),
+        Err(cause) => return Err(Error::storage(&url, cause)),
+    };
+    let name = relative_path(FileType::Key, id);
+    let file: KeyFile = serde_json::from_slice(&content)
+        .map_err(|error| Error::damaged(&url, format!("`{name}` is no key file: {error}")))?;
+    if file.n == 0 || file.n > MAX_N || file.r > MAX_R || file.p > MAX_P {
+        let detail = format!(
+            "`{name}` asks for scrypt with N={} r={} p={}, which is out of bounds",
+            file.n, file.r, file.p
+        );
+        return Err(Error::damaged(&url, detail));
+    }
+    match file.key_from_password(&password.reveal()) {
+        Ok(key) => {
+            let (encrypt, k, r) = key.to_keys();
+            let mut master = MasterKey::new();
+            master.encrypt = encrypt;
+            master.mac.k = k;
+            master.mac.r = r;
+            Ok(Some(master))
+        }
+        Err(error) if is_authentication_failure(&error) => Ok(None),
+        Err(error) => Err(Error::from_engine(&url, "opening a key", &error)),
+    }
+}
+
+/// The engine on `storage`, or nothing if the config was not encrypted with this key.
+pub(crate) fn engine_with_key(
+    storage: &Arc<dyn Storage>,
+    master: &MasterKey,
+) -> Result<Option<Engine<OpenStatus>>, Error> {
+    match open_engine(storage.clone(), &Credentials::Masterkey(master.clone())) {
+        Ok(engine) => Ok(Some(engine)),
+        Err(error) if is_authentication_failure(&error) => Ok(None),
+        Err(error) => Err(Error::from_engine(&storage.url(), "opening the repository", &error)),
+    }
+}
+
+fn open_engine(
+    storage: Arc<dyn Storage>,
+    credentials: &Credentials,
+) -> Result<Engine<OpenStatus>, Box<RusticError>> {
+    closed_engine(storage)?.open(credentials)
+}
+
+/// The engine before it knows a key. Without cache: a job's disk is read-only, and a backup reads next to nothing.
+pub(crate) fn closed_engine(storage: Arc<dyn Storage>) -> Result<Engine<()>, Box<RusticError>> {
+    Engine::new(&RepositoryOptions::default().no_cache(true), &engine_backends(storage))
+}
