@@ -4,7 +4,7 @@ use crate::pki::{ClientFiles, KeyKind, Pki};
 use crate::process::{ServerProcess, free_port};
 use crate::{assert_success, command, run, text};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -180,7 +180,7 @@ impl EtcdCluster {
         for first in (0..keys).step_by(per_transaction) {
             let mut transaction = String::from("\n");
             for key in first..keys.min(first + per_transaction) {
-                transaction += &format!("put {prefix}{key} {}\n", noise.text(value_bytes));
+                transaction.extend(["put ", prefix, &key.to_string(), " ", &noise.text(value_bytes), "\n"]);
             }
             transaction += "\n\n";
             self.transaction(&transaction);
