@@ -1,1 +1,32 @@
-//! Placeholder.
+//! The harness of the end-to-end tests.
+//!
+//! A test is a [`Case`]: a closure that gets names of its own (policy, location, Secrets, bucket) on the one test cluster,
+//! and either shares the operator that serves `kubedr-system` or has a release of the chart in a namespace of its own. The
+//! harness applies objects, triggers backups as an admin does (`kubectl create job --from=cronjob/…`), and waits for
+//! conditions with [`until`], never for time to pass. What a case leaves behind is searched for secrets before it is
+//! deleted; a case that fails first writes objects, events and logs to `target/e2e/<case>/` and the heart of it to the test's output.
+//!
+//! Everything is judged from outside: through the API server, by stock restic, etcdctl and etcdutl, and with names and
+//! messages spelled out in the tests. No crate that ships is linked here.
+#![allow(clippy::missing_panics_doc, reason = "test code: a panic is the failure report")]
+
+mod api_server;
+mod canary;
+mod case;
+mod cluster;
+mod evidence;
+mod guides;
+mod own_s3;
+mod release;
+mod run;
+mod until;
+
+pub use api_server::{ApiServer, Refused, resource};
+pub use canary::Canary;
+pub use case::{Case, case, case_with_operator, condition, contains_all};
+pub use cluster::Cluster;
+pub use guides::{Block, Language, blocks};
+pub use own_s3::OwnS3;
+pub use release::{Release, SHARED_NAMESPACE};
+pub use run::{Event, Run};
+pub use until::{second, seconds, until};

@@ -1,0 +1,137 @@
+//! Releases of the chart.
+
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use crate::cluster::checkout;
+use crate::{Cluster, resource, seconds, until};
+
+/// The namespace that most tests share, under the name that the documentation uses.
+pub const SHARED_NAMESPACE: &str = "kubedr-system";
+
+/// An operator, installed by Helm into a namespace.
+#[derive(Clone, Debug)]
+pub struct Release {
+    namespace: String,
+    values: Vec<String>,
+}
+
+impl Release {
+    /// The release in [`SHARED_NAMESPACE`], which brings the CRDs; installed, or upgraded to this checkout, at the first call.
+    ///
+    /// # Panics
+    /// When that fails, since then every test fails.
+    #[must_use]
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Release> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let release = Self { namespace: SHARED_NAMESPACE.to_owned(), values: Vec::new() };
+            release.install().expect("the chart installs into a fresh cluster");
+            release
+        })
+    }
+
+    /// A release of its own for a test; `values` are arguments of `--set`.
+    pub fn own(namespace: &str, values: &[&str]) -> Result<Self> {
+        let _crds = Self::shared();
+        let mut values: Vec<_> = values.iter().map(|value| (*value).to_owned()).collect();
+        values.push("crds.install=false".to_owned());
+        let release = Self { namespace: namespace.to_owned(), values };
+        release.install()?;
+        Ok(release)
+    }
+
+    /// Path of the chart.
+    #[must_use]
+    pub fn chart() -> String {
+        checkout().join("charts/kubedr").display().to_string()
+    }
+
+    /// The namespace that the operator serves.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    fn install(&self) -> Result<()> {
+        let cluster = Cluster::get();
+        prepare_namespace(cluster, &self.namespace)?;
+        self.upgrade(&[])
+    }
+
+    /// Upgrades the release with further values and waits until the operator of them runs.
+    pub fn upgrade(&self, more: &[&str]) -> Result<()> {
+        let cluster = Cluster::get();
+        let images = [
+            format!("image.registry={}", cluster.var("IMAGE_REGISTRY")),
+            format!("image.operator.tag={}", cluster.var("OPERATOR_TAG")),
+            format!("image.backupJob.tag={}", cluster.var("BACKUP_JOB_TAG")),
+        ];
+        let chart = Self::chart();
+        let mut args = vec!["upgrade", "--install", "kubedr", &chart, "--namespace", &self.namespace];
+        args.extend(["--wait", "--timeout", "120s"]);
+        // A tag of digits only is a text all the same.
+        args.extend(images.iter().flat_map(|value| ["--set-string", value]));
+        args.extend(
+            self.values
+                .iter()
+                .map(String::as_str)
+                .chain(more.iter().copied())
+                .flat_map(|value| ["--set", value]),
+        );
+        let output = cluster.helm(&args)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "helm upgrade --install into {} failed: {said}", self.namespace);
+        Ok(())
+    }
+
+    /// The operator's pods that are not being deleted, oldest first.
+    pub fn operator_pods(&self) -> Result<Vec<String>> {
+        let mut pods = Cluster::get().api().list(&resource(&self.namespace, "pods"), "")?;
+        pods.retain(|pod| {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            name.starts_with("kubedr-operator-") && pod["metadata"]["deletionTimestamp"].is_null()
+        });
+        pods.sort_by_key(|pod| pod["metadata"]["creationTimestamp"].to_string());
+        Ok(pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect())
+    }
+
+    /// Sets the number of operators and waits until it is so.
+    pub fn scale(&self, replicas: usize) -> Result<()> {
+        let deployment = resource(&self.namespace, "deployments") + "/kubedr-operator";
+        let api = Cluster::get().api();
+        api.merge(&deployment, &json!({ "spec": { "replicas": replicas } }))?;
+        until(&format!("{replicas} operators"), seconds(60), || {
+            let pods = self.operator_pods()?;
+            let ready = api.get(&deployment)?["status"]["readyReplicas"].as_u64().unwrap_or(0);
+            ensure!(pods.len() == replicas && ready == replicas as u64, "{pods:?}, {ready} ready");
+            Ok(())
+        })
+    }
+}
+
+/// The namespace with the Pod Security label that backup pods need, and etcd's certificates in `etcd-creds`.
+fn prepare_namespace(cluster: &Cluster, namespace: &str) -> Result<()> {
+    let api = cluster.api();
+    let object = json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": namespace,
+            "labels": { "pod-security.kubernetes.io/enforce": "privileged" },
+        },
+    });
+    api.apply(&format!("/api/v1/namespaces/{namespace}"), &object)?;
+    let read =
+        |name| std::fs::read_to_string(cluster.var(name)).with_context(|| format!("the file of {name}"));
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": "etcd-creds" },
+        "stringData": { "ca.crt": read("ETCD_CA")?, "client.crt": read("ETCD_CERT")?, "client.key": read("ETCD_KEY")? },
+    });
+    api.apply(&format!("{}/etcd-creds", resource(namespace, "secrets")), &secret)?;
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! Waiting for conditions.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+
+/// Short enough to be no part of a test's time, long enough to leave the two processors to what is tested.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// So many seconds.
+#[must_use]
+pub const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// One second: the grain of times that the API server writes.
+#[must_use]
+pub const fn second() -> Duration {
+    seconds(1)
+}
+
+/// Asks again and again until `probe` succeeds, and gives back what it found.
+///
+/// The probe is tried at least once, and once more after the time is up. The error names what was awaited and why the last
+/// try was not it.
+pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let last = Instant::now() >= deadline;
+        match probe() {
+            Ok(found) => return Ok(found),
+            Err(error) if last => return Err(anyhow!("not within {limit:?}: {what}: {error:#}")),
+            Err(_) => std::thread::sleep(PAUSE),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::ensure;
+
+    use super::*;
+
+    #[test]
+    fn a_probe_that_fails_first_is_asked_again() {
+        let mut tries = 0;
+        let found = until("the second try", seconds(5), || {
+            tries += 1;
+            ensure!(tries > 1, "first");
+            Ok(tries)
+        });
+        assert_eq!(found.unwrap(), 2);
+    }
+
+    #[test]
+    fn the_error_says_what_was_awaited_and_what_was_there_instead() {
+        let error = until("rain", Duration::ZERO, || -> Result<()> { Err(anyhow!("sun")) }).unwrap_err();
+        assert_eq!(error.to_string(), "not within 0ns: rain: sun");
+    }
+}
