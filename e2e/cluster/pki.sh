@@ -1,7 +1,9 @@
 #!/bin/bash
 # pki.sh: keys and certificates in kubeadm's layout under $STATE/pki, and kubeconfigs
-set -euo pipefail
+set -Eeuo pipefail
 . "$(dirname "$0")/lib.sh"
+# openssl reports its successes on stderr, too
+exec 3>&2 2> "$STATE/log/pki.log"; trap 'echo "making keys and certificates failed:" >&3; tail -n 5 "$STATE/log/pki.log" >&3' ERR
 P=$STATE/pki; mkdir -p "$P/etcd"; chmod 755 "$P" "$P/etcd"; cd "$P"
 t=$(mktemp -d "$STATE/kubeconfig.XXXXXX"); trap 'rm -rf "$t"' EXIT
 key() { (umask 077; openssl ecparam -name prime256v1 -genkey -noout -out "$1.key"); }
@@ -13,7 +15,7 @@ ca() { # FILE CN
 cert() { # FILE CA SUBJECT USAGE [SAN]
   key "$1"
   openssl req -new -key "$1.key" -subj "$3" |
-  openssl x509 -req -CA "$2.crt" -CAkey "$2.key" -set_serial "0x0$(openssl rand -hex 8)" -days 3650 -out "$1.crt" 2>/dev/null -extfile <(
+  openssl x509 -req -CA "$2.crt" -CAkey "$2.key" -set_serial "0x0$(openssl rand -hex 8)" -days 3650 -out "$1.crt" -extfile <(
     echo "basicConstraints=critical,CA:FALSE"; echo "keyUsage=critical,digitalSignature,keyEncipherment"
     echo "extendedKeyUsage=$4"; [ -z "${5-}" ] || echo "subjectAltName=$5")
 }
@@ -26,7 +28,7 @@ cert apiserver-etcd-client etcd/ca "/O=system:masters/CN=kube-apiserver-etcd-cli
 cert apiserver ca /CN=kube-apiserver serverAuth "$san,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local,IP:$SVC_IP"
 cert apiserver-kubelet-client ca "/O=system:masters/CN=kube-apiserver-kubelet-client" clientAuth
 cert front-proxy-client front-proxy-ca /CN=front-proxy-client clientAuth
-(umask 077; openssl genrsa -out sa.key 2048 2>/dev/null); openssl rsa -in sa.key -pubout -out sa.pub 2>/dev/null
+(umask 077; openssl genrsa -out sa.key 2048); openssl rsa -in sa.key -pubout -out sa.pub
 kubeconfig() { # NAME SUBJECT
   cert "$t/$1" ca "$2" clientAuth
   (umask 077; cat > "$STATE/$1.conf") <<K
