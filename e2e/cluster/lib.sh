@@ -51,9 +51,11 @@ ended() { case $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -c1) in ''|Z) 
 node_pid() { pid_in "$PIDFILE"; }
 in_node() { nsenter -t "$(node_pid)" -m -n -p -u -i -- "$@"; }
 
-# await SECONDS WHAT LOG CMD...: until CMD succeeds; else ends the script with the end of LOG
+# await SECONDS WHAT LOG CMD...: until CMD succeeds; else ends the script with the end of LOG.
+# E2E_PATIENCE=10 waits ten times as long, for a machine that is ten times slower than most.
 await() {
-  local within=$1 what=$2 log=$3 end=$((SECONDS + $1)); shift 3
+  local within=$(($1 * ${E2E_PATIENCE:-1})) what=$2 log=$3 end; shift 3
+  end=$((SECONDS + within))
   until "$@" >/dev/null 2>&1; do
     if [ "$SECONDS" -ge "$end" ]; then
       echo "${0##*/}: $what: not within $within s. The end of $log:" >&2
