@@ -43,7 +43,7 @@ pub const OPTION_MASTER_NODE_LABEL: &str = "master-node-label-name";
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MetadataBackupPolicySpec {
-    /// Name of the BackupLocation in the same namespace that backups go to.
+    /// Name of the `BackupLocation` in the same namespace that backups go to.
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')")
         .message("destination: expected the name of a BackupLocation"))]
     #[schemars(length(min = 1, max = 63))]
@@ -62,9 +62,9 @@ pub struct MetadataBackupPolicySpec {
     /// Client URL of etcd as seen from the master node, or several separated by commas. A healthy voting member is
     /// chosen, a follower before the leader, and the next one is tried if it fails.
     #[serde(default = "default_etcd_endpoint")]
-    #[x_kube(validation = Rule::new(r"self.split(',').all(e, e.trim().matches('^https?://([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\\[[0-9a-fA-F:.]+\\])(:[0-9]{1,5})?$'))")
+    #[x_kube(validation = Rule::new(r"self.matches('^ *https?://([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\\[[0-9a-fA-F:.]+\\])(:[0-9]{1,5})? *(, *https?://([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\\[[0-9a-fA-F:.]+\\])(:[0-9]{1,5})? *)*$')")
         .message("etcdEndpoint: expected http:// or https://, a host and perhaps a port, without a path, or several such URLs separated by commas"))]
-    #[schemars(length(min = 1, max = 2048))]
+    #[schemars(length(min = 1, max = 1024))]
     pub etcd_endpoint: String,
 
     /// Name of a Secret in the same namespace with the keys `ca.crt`, `client.crt` and `client.key`.
@@ -79,7 +79,8 @@ pub struct MetadataBackupPolicySpec {
     #[schemars(schema_with = "crate::schedule::schema")]
     pub schedule: String,
 
-    /// How many successful backups are kept. 0 means the default.
+    /// How many successful backups are kept. 0 means the default. This version accepts the number and keeps all
+    /// backups: nothing is deleted yet.
     #[serde(default = "default_retain_num_backups")]
     #[x_kube(validation = Rule::new("self >= 0").message("retainNumBackups: expected 0 (which means 120) or more"))]
     pub retain_num_backups: i64,

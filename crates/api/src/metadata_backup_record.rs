@@ -1,4 +1,8 @@
 //! `MetadataBackupRecord`: one for each backup; together they are the catalogue.
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "clippy takes the columns of two `printcolumn`s for one attribute given twice"
+)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -34,7 +38,7 @@ const SHORT_ID: usize = 8;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MetadataBackupRecordSpec {
-    /// Name of the BackupLocation that holds the snapshot.
+    /// Name of the `BackupLocation` that holds the snapshot.
     #[schemars(length(min = 1, max = 253))]
     pub backuploc: String,
 

@@ -29,12 +29,12 @@ use crate::Phase;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MetadataRestoreSpec {
-    /// Name of the MetadataBackupRecord whose data is wanted.
+    /// Name of the `MetadataBackupRecord` whose data is wanted.
     #[x_kube(validation = Rule::new("self.size() > 0").message("mbrName: expected the name of a MetadataBackupRecord"))]
     #[schemars(length(max = 253))]
     pub mbr_name: String,
 
-    /// Name of a PersistentVolumeClaim in the same namespace that takes the data.
+    /// Name of a `PersistentVolumeClaim` in the same namespace that takes the data.
     #[x_kube(validation = Rule::new("self.size() > 0").message("pvcName: expected the name of a PersistentVolumeClaim"))]
     #[schemars(length(max = 253))]
     pub pvc_name: String,

@@ -204,7 +204,8 @@ fn proxy_pull_secrets_priority_and_capabilities_reach_the_jobs() {
 #[test]
 fn a_changed_setting_of_the_jobs_restarts_the_operator() {
     let checksum = |values: &[&str]| {
-        let annotations = &deployment(&objects(values))["spec"]["template"]["metadata"]["annotations"];
+        let objects = objects(values);
+        let annotations = &deployment(&objects)["spec"]["template"]["metadata"]["annotations"];
         annotations["checksum/job-settings"].as_str().expect("a checksum").to_owned()
     };
     assert_ne!(checksum(&[]), checksum(&["job.activeDeadlineSeconds=7200"]));
