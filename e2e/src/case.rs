@@ -176,6 +176,12 @@ impl Case {
         self.api().apply(&self.path(plural, &name), &object)
     }
 
+    /// Applies a restore.
+    pub fn apply_restore(&self, object: &Value) -> Result<Value> {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        self.api().apply(&self.path("metadatarestores", name), object)
+    }
+
     /// Waits until this test's location is initialised in its present form.
     pub fn await_initialised(&self) -> Result<Value> {
         until("the location is initialised", seconds(60), || {
@@ -238,18 +244,15 @@ impl Case {
         Ok(all)
     }
 
-    /// The snapshots that stock restic sees in this test's bucket.
-    #[must_use]
-    pub fn snapshots(&self) -> Vec<Value> {
-        match self.restic().json(&["snapshots"]) {
-            Value::Array(all) => all,
-            _ => Vec::new(),
-        }
+    /// Fails unless catalogue and bucket, as stock restic sees it, hold exactly so many backups.
+    pub fn expect_stored(&self, backups: usize) -> Result<()> {
+        self.expect_stored_in(&self.restic(), backups)
     }
 
-    /// Fails unless catalogue and bucket hold exactly so many backups.
-    pub fn expect_stored(&self, backups: usize) -> Result<()> {
-        let (records, snapshots) = (self.records()?.len(), self.snapshots().len());
+    /// [`Case::expect_stored`] for a bucket elsewhere.
+    pub fn expect_stored_in(&self, restic: &Restic, backups: usize) -> Result<()> {
+        let records = self.records()?.len();
+        let snapshots = restic.json(&["snapshots"]).as_array().map_or(0, Vec::len);
         ensure!(
             (records, snapshots) == (backups, backups),
             "{backups} backups expected: there are {records} records and {snapshots} snapshots"

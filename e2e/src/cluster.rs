@@ -1,7 +1,7 @@
 //! The one cluster that all tests of a run share.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -124,9 +124,22 @@ impl Cluster {
         Path::new(self.var("ETCD_CA")).ancestors().nth(2).map(Path::to_owned).unwrap_or_default()
     }
 
-    /// Writes a key into the cluster's etcd, beside what Kubernetes has there.
-    pub fn put_key(&self, key: &str, value: &str) -> Result<()> {
-        done(self.etcdctl().args(["put", key, value])).map(drop)
+    /// Writes keys into the cluster's etcd, beside what Kubernetes has there.
+    pub fn put_keys(&self, keys: impl Iterator<Item = (String, String)>) -> Result<()> {
+        // etcd takes up to 128 operations at once
+        let puts: Vec<_> = keys.map(|(key, value)| format!("put {key} {value}\n")).collect();
+        for some in puts.chunks(100) {
+            let mut txn = tempfile::tempfile()?;
+            write!(txn, "\n{}\n\n", some.concat())?;
+            txn.rewind()?;
+            done(self.etcdctl().arg("txn").stdin(txn))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the keys that begin so.
+    pub fn delete_keys(&self, prefix: &str) -> Result<()> {
+        done(self.etcdctl().args(["del", "--prefix", prefix])).map(drop)
     }
 
     fn etcdctl(&self) -> Command {

@@ -28,5 +28,5 @@ pub use cluster::Cluster;
 pub use guides::{Block, Language, blocks};
 pub use own_s3::OwnS3;
 pub use release::{Release, SHARED_NAMESPACE};
-pub use run::{Event, Run};
+pub use run::{Event, Run, passes};
 pub use until::{second, seconds, until};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use kubedr_testing::Restic;
 use serde_json::Value;
 
 use crate::{Case, resource, seconds, until};
@@ -108,4 +109,9 @@ impl Run {
     pub fn exit_code(pod: &Value) -> Option<i64> {
         pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"].as_i64()
     }
+}
+
+/// Runs stock restic, which must succeed.
+pub fn passes(restic: &Restic, args: &[&str]) {
+    drop(restic.ok(args));
 }

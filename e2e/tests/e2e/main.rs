@@ -1,0 +1,13 @@
+//! The end-to-end tests: the main job, and everything that can go wrong with it, on a real cluster.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
+
+mod backup;
+mod changes;
+mod chart;
+mod input;
+mod location;
+mod operator;
+mod schedule;
+mod source;
+mod start;
+mod stopped;
