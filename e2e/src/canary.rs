@@ -1,4 +1,4 @@
-//! The search for secrets where none may be.
+//! The search for what may nowhere be: secrets, and signs of an operator or job that may not, or cannot, do its work.
 
 use std::fmt::Write;
 
@@ -21,7 +21,8 @@ const KINDS: [&str; 10] = [
     "metadatarestores",
 ];
 
-/// The values that nobody may find: S3 key, repository password, private keys; plain, and in base64 within any text.
+/// What nobody may find: S3 key, repository password, private keys, plain and in base64 within any text; what the API server
+/// says to an account that lacks a permission; a panic.
 #[derive(Debug)]
 pub struct Canary {
     needles: Vec<(String, String)>,
@@ -40,6 +41,8 @@ impl Canary {
         for key in private_keys(cluster)? {
             add("a private key of the node", &key);
         }
+        needles.push(("a refusal for want of a permission".to_owned(), "forbidden: User ".to_owned()));
+        needles.push(("a panic".to_owned(), "panicked at".to_owned()));
         Ok(Self { needles })
     }
 
