@@ -45,7 +45,7 @@ write_pid() { echo "$2 $(start_time "$2")" > "$1"; }
 pid_in() {
   local pid t
   [ -f "$1" ] && read -r pid t < "$1" || return 1
-  [ -n "${t-}" ] && [ "$(start_time "$pid")" = "$t" ] && echo "$pid"
+  [ -n "${t-}" ] && [ "$(start_time "$pid")" = "$t" ] && ! ended "$pid" && echo "$pid"
 }
 ended() { case $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -c1) in ''|Z) true;; *) false;; esac; }
 node_pid() { pid_in "$PIDFILE"; }
