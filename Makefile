@@ -15,6 +15,7 @@ endif
 PLAIN := env -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY -u AWS_REGION -u RESTIC_REPOSITORY -u RESTIC_PASSWORD -u RESTIC_PASSWORD_FILE
 RUN := $(PLAIN) KUBEDR_TOOLS="$$(e2e/cluster/build bin-dir)"
 ON_TEST_CLUSTER := $(PLAIN) E2E_ID=kubedr-test e2e/cluster/with-cluster
+.NOTPARALLEL:
 .PHONY: help demo demo-down kubeconfig env test preflight apt tools lint unit e2e bench images push gen
 
 help:
