@@ -1,1 +1,59 @@
-//! Placeholder.
+//! The operator: turns `BackupLocation`s and `MetadataBackupPolicy`s into jobs, and tells what became of them.
+//!
+//! What it guarantees:
+//! - **It tells the truth about every run.** A job that dies or cannot start without reporting is told as `Failed` with
+//!   its reason, in the status and in one event, within 30 seconds of the fact. A success that the job has written is
+//!   never overwritten: each write is decided on a fresh read and refused by the API server if that has gone stale.
+//! - **It holds no state.** All it knows is in the cluster; killed at any point and started again it goes on. What it has
+//!   told is noted on the Job.
+//! - **It reads no secret.** Of Secrets it watches the metadata; their content goes from the API server to the pods.
+//! - **It serves its own namespace only**, and two replicas are safe ([`leader`]).
+//!
+//! How it is made: `controllers::<kind>::decide` and `build` are pure and hold the rules, `controllers::<kind>` reads,
+//! decides and performs, [`failure`] turns what the cluster shows of a Job into a reason, `report` and `standing` write.
+//!
+//! # Rights
+//! In its namespace (Role):
+//!
+//! | group | resource | verbs | for |
+//! |---|---|---|---|
+//! | kubedr.catalogicsoftware.com | backuplocations | get list watch patch | reading; annotation, legacy finalizer |
+//! | | backuplocations/status | patch | outcome of init jobs, conditions |
+//! | | metadatabackuppolicies | get list watch patch | reading; legacy finalizer |
+//! | | metadatabackuppolicies/status | patch | outcome of failed runs, conditions |
+//! | | metadatarestores | list watch | |
+//! | | metadatarestores/status | patch | refusing them |
+//! | batch | cronjobs | get list watch create patch | one for each policy |
+//! | | jobs | get list watch create patch delete | init jobs; following runs; ending what cannot start |
+//! | (core) | pods | list watch | why a job failed or does not start |
+//! | | events | list create | the same; telling |
+//! | | secrets | list watch | metadata only: which version a location has |
+//! | coordination.k8s.io | leases | create | leader election |
+//! | | leases `kubedr-operator` | get update | |
+//!
+//! In the cluster (`ClusterRole`): get namespace `kube-system`, whose UID marks the snapshots.
+
+mod admin;
+mod api_call;
+mod args;
+mod context;
+mod controllers;
+mod failure;
+#[cfg(test)]
+mod fake_api;
+mod job_settings;
+mod leader;
+mod logging;
+mod metrics;
+mod occasion;
+mod owner;
+mod pod;
+mod readiness;
+mod report;
+mod serve;
+mod standing;
+
+pub use args::{Args, LogFormat};
+pub use job_settings::{JobSettings, JobSettingsError, PlainVariable};
+pub use logging::start as start_log;
+pub use serve::{ServeError, serve};

@@ -1,0 +1,53 @@
+//! Finalizers that KubeDR 0.x set: nobody acts on them any more, so an object with one could never be deleted.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use kubedr_api::names::field_manager;
+use serde_json::json;
+
+use crate::api_call::{ApiError, call};
+use crate::context::Context;
+
+/// Takes this finalizer off the object, if it is there.
+pub async fn remove<K>(ctx: &Context, metadata: &ObjectMeta, finalizer: &str) -> Result<(), ApiError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    let Some(rest) = without(metadata.finalizers.as_deref().unwrap_or_default(), finalizer) else {
+        return Ok(());
+    };
+    let name = metadata.name.clone().unwrap_or_default();
+    // With the resource version, so that a finalizer that somebody adds meanwhile is not lost.
+    let patch = json!({ "metadata": { "finalizers": rest, "resourceVersion": metadata.resource_version } });
+    let params =
+        PatchParams { field_manager: Some(field_manager::OPERATOR.to_owned()), ..PatchParams::default() };
+    let api: kube::Api<DynamicObject> =
+        kube::Api::namespaced_with(ctx.client.clone(), &ctx.namespace, &ApiResource::erase::<K>(&()));
+    let action = || format!("remove finalizer `{finalizer}` from `{name}`");
+    match call(action, api.patch_metadata(&name, &params, &Patch::Merge(&patch))).await {
+        // Gone with its finalizer, or changed: then the watch shows it again.
+        Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The other finalizers, or `None` if this one is not among them.
+fn without<'a>(finalizers: &'a [String], unwanted: &str) -> Option<Vec<&'a str>> {
+    let rest: Vec<_> =
+        finalizers.iter().map(String::as_str).filter(|finalizer| *finalizer != unwanted).collect();
+    (rest.len() < finalizers.len()).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_legacy_finalizer_goes() {
+        let both = ["theirs".to_owned(), "other".to_owned()];
+        assert_eq!(without(&both, "theirs"), Some(vec!["other"]));
+        assert_eq!(without(&both[1..], "theirs"), None);
+    }
+}

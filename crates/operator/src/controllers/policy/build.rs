@@ -1,0 +1,245 @@
+//! Builds the CronJob of a policy.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
+use k8s_openapi::api::core::v1::{
+    Affinity, HostPathVolumeSource, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
+    PodSpec, PodTemplateSpec, SecretVolumeSource, Toleration, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use kubedr_api::names::{cron_job_name, field_manager, job_type, label};
+use kubedr_api::task::{self, BackupTask};
+use kubedr_api::{MetadataBackupPolicy, MetadataBackupPolicySpec, OPTION_MASTER_NODE_LABEL};
+
+use super::decide::Destination;
+use crate::job_settings::JobSettings;
+use crate::owner::owned_by;
+use crate::pod::{Privileges, container, pod_spec};
+
+/// Ended Jobs that are kept, of each kind.
+const HISTORY: i32 = 3;
+/// Labels of master nodes on clusters of today and of then.
+const MASTER_LABELS: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+const ETCD_VOLUME: &str = "etcd-credentials";
+const CERTS_VOLUME: &str = "certificates";
+
+/// The CronJob of this policy, with backups going to this destination.
+#[must_use]
+pub fn build_cron_job(
+    policy: &MetadataBackupPolicy,
+    destination: &Destination,
+    settings: &JobSettings,
+    cluster_uid: &str,
+) -> CronJob {
+    let name = policy.name_any();
+    let labels = BTreeMap::from([
+        (label::TYPE.to_owned(), job_type::BACKUP.to_owned()),
+        (label::POLICY.to_owned(), name.clone()),
+        (label::MANAGED_BY.to_owned(), field_manager::OPERATOR.to_owned()),
+    ]);
+    let labelled = || Some(ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() });
+    let pod = build_pod(policy, destination, settings, cluster_uid);
+    CronJob {
+        metadata: ObjectMeta {
+            name: Some(cron_job_name(&name)),
+            namespace: policy.namespace(),
+            labels: Some(labels.clone()),
+            owner_references: Some(vec![owned_by(policy)]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(CronJobSpec {
+            schedule: policy.spec.schedule.clone(),
+            suspend: Some(policy.spec.suspend),
+            concurrency_policy: Some("Forbid".to_owned()),
+            successful_jobs_history_limit: Some(HISTORY),
+            failed_jobs_history_limit: Some(HISTORY),
+            job_template: JobTemplateSpec {
+                metadata: labelled(),
+                spec: Some(JobSpec {
+                    backoff_limit: Some(0),
+                    active_deadline_seconds: Some(settings.active_deadline_seconds),
+                    template: PodTemplateSpec { metadata: labelled(), spec: Some(pod) },
+                    ..JobSpec::default()
+                }),
+            },
+            ..CronJobSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn build_pod(
+    policy: &MetadataBackupPolicy,
+    destination: &Destination,
+    settings: &JobSettings,
+    cluster_uid: &str,
+) -> PodSpec {
+    let MetadataBackupPolicySpec {
+        // Where to, with the location's own fields, is in the destination.
+        destination: _,
+        certs_dir,
+        etcd_endpoint,
+        etcd_creds,
+        // These two are the CronJob's.
+        schedule: _,
+        suspend: _,
+        // Retention is not built yet.
+        retain_num_backups: _,
+        options,
+    } = &policy.spec;
+    let task = BackupTask {
+        repository: destination.repository.clone(),
+        location: destination.location.clone(),
+        credentials: destination.credentials.clone(),
+        policy: policy.name_any(),
+        cluster_uid: cluster_uid.to_owned(),
+        etcd_endpoints: etcd_endpoint.clone(),
+        etcd_credentials: etcd_creds.clone(),
+        certs_dir: certs_dir.clone(),
+    };
+    let privileges = Privileges::Root(&settings.add_capabilities);
+    let mut container = container("backup", task.variables(), &destination.credentials, privileges, settings);
+    let mut volumes = vec![etcd_volume(etcd_creds)];
+    let mut mounts = vec![mount(ETCD_VOLUME, task::ETCD_CREDENTIALS_DIR.to_owned())];
+    if let Some(dir) = certs_dir {
+        let dir = plain_path(dir);
+        mounts.push(mount(CERTS_VOLUME, format!("{}{dir}", task::HOST_ROOT)));
+        volumes.push(host_volume(dir));
+    }
+    container.volume_mounts = Some(mounts);
+    PodSpec {
+        volumes: Some(volumes),
+        // etcd of a kubeadm cluster listens on the node itself.
+        host_network: Some(true),
+        dns_policy: Some("ClusterFirstWithHostNet".to_owned()),
+        affinity: Some(on_masters(options.get(OPTION_MASTER_NODE_LABEL).map(String::as_str))),
+        tolerations: Some(["NoSchedule", "NoExecute"].map(tolerate_all).to_vec()),
+        ..pod_spec(container, settings)
+    }
+}
+
+/// Optional, so that the pod starts without the Secret and the job can say what is missing.
+fn etcd_volume(secret: &str) -> Volume {
+    const READABLE_BY_OWNER: i32 = 0o400;
+    let secret = SecretVolumeSource {
+        secret_name: Some(secret.to_owned()),
+        optional: Some(true),
+        default_mode: Some(READABLE_BY_OWNER),
+        items: None,
+    };
+    Volume { name: ETCD_VOLUME.to_owned(), secret: Some(secret), ..Volume::default() }
+}
+
+fn host_volume(dir: String) -> Volume {
+    // `Directory`: a path that the node lacks is an error and not an empty directory.
+    let host_path = HostPathVolumeSource { path: dir, type_: Some("Directory".to_owned()) };
+    Volume { name: CERTS_VOLUME.to_owned(), host_path: Some(host_path), ..Volume::default() }
+}
+
+fn mount(volume: &str, path: String) -> VolumeMount {
+    VolumeMount { name: volume.to_owned(), mount_path: path, read_only: Some(true), ..VolumeMount::default() }
+}
+
+/// The path without doubled slashes, `.` and a slash at the end, which mounts refuse or show differently.
+fn plain_path(dir: &str) -> String {
+    dir.split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .fold(String::new(), |path, part| path + "/" + part)
+}
+
+fn on_masters(chosen: Option<&str>) -> Affinity {
+    let labels = chosen.map_or_else(|| MASTER_LABELS.to_vec(), |label| vec![label]);
+    // Terms are alternatives: a node of either kind will do.
+    let terms = labels.into_iter().map(|label| NodeSelectorTerm {
+        match_expressions: Some(vec![NodeSelectorRequirement {
+            key: label.to_owned(),
+            operator: "Exists".to_owned(),
+            values: None,
+        }]),
+        match_fields: None,
+    });
+    let selector = NodeSelector { node_selector_terms: terms.collect() };
+    let node_affinity = NodeAffinity {
+        required_during_scheduling_ignored_during_execution: Some(selector),
+        ..NodeAffinity::default()
+    };
+    Affinity { node_affinity: Some(node_affinity), ..Affinity::default() }
+}
+
+fn tolerate_all(effect: &str) -> Toleration {
+    Toleration {
+        operator: Some("Exists".to_owned()),
+        effect: Some(effect.to_owned()),
+        ..Toleration::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(spec: &str) -> MetadataBackupPolicy {
+        serde_norway::from_str(&format!(
+            "apiVersion: kubedr.catalogicsoftware.com/v1alpha1\nkind: MetadataBackupPolicy\nmetadata: {{name: daily, namespace: \
+             kubedr-system, uid: u-1}}\nspec: {spec}"
+        ))
+        .unwrap()
+    }
+
+    fn settings() -> JobSettings {
+        serde_json::from_str(
+            r#"{"image": "r/job:1", "serviceAccountName": "kubedr-backup-job", "resources": {"limits": {"memory": "320Mi"}},
+                "addCapabilities": ["DAC_READ_SEARCH"]}"#,
+        )
+        .unwrap()
+    }
+
+    fn build(spec: &str) -> CronJob {
+        let destination = Destination {
+            location: "s3".into(),
+            repository: "s3:http://10.1.1.1:9000/backups".into(),
+            credentials: "s3-creds".into(),
+        };
+        build_cron_job(&policy(spec), &destination, &settings(), "cluster-1")
+    }
+
+    fn pod(cron_job: CronJob) -> PodSpec {
+        cron_job.spec.unwrap().job_template.spec.unwrap().template.spec.unwrap()
+    }
+
+    #[test]
+    fn the_shortest_policy_gives_this_cron_job() {
+        insta::assert_yaml_snapshot!(build("{destination: s3, schedule: '@daily'}"));
+    }
+
+    #[test]
+    fn every_field_of_a_policy_reaches_its_pod() {
+        let full = "{destination: s3, schedule: '*/5 * * * *', suspend: true, certsDir: //etc/./kubernetes/pki/, etcdEndpoint: \
+                    'https://10.0.0.1:2379,https://10.0.0.2:2379', etcdCreds: other, retainNumBackups: 3, options: \
+                    {master-node-label-name: example.com/master}}";
+        insta::assert_yaml_snapshot!(build(full));
+    }
+
+    #[test]
+    fn without_a_directory_nothing_of_the_node_is_mounted() {
+        let volumes = pod(build("{destination: s3, schedule: '@daily'}")).volumes.unwrap();
+        assert!(volumes.iter().all(|volume| volume.host_path.is_none()), "{volumes:?}");
+    }
+
+    #[test]
+    fn the_job_finds_the_directory_where_it_is_mounted() {
+        let pod = pod(build("{destination: s3, schedule: '@daily', certsDir: /etc/kubernetes/pki}"));
+        let mounts = pod.containers[0].volume_mounts.clone().unwrap();
+        let mount = mounts.iter().find(|mount| mount.name == CERTS_VOLUME).unwrap();
+        assert_eq!((mount.mount_path.as_str(), mount.read_only), ("/host/etc/kubernetes/pki", Some(true)));
+    }
+
+    #[test]
+    fn a_cron_job_tells_where_its_backups_go() {
+        let destination = Destination::of_cron_job(&build("{destination: s3, schedule: '@daily'}")).unwrap();
+        assert_eq!(destination.repository, "s3:http://10.1.1.1:9000/backups");
+        assert_eq!((destination.location.as_str(), destination.credentials.as_str()), ("s3", "s3-creds"));
+    }
+}

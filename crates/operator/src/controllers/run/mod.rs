@@ -1,0 +1,194 @@
+//! Follows Jobs of both kinds until it is known what became of them, and tells it when they cannot tell it themselves.
+//!
+//! Each look is at fresh facts: the Job's pods and, while a pod does not start, its events are read from the API server,
+//! not from a cache. That a failure has been told is noted on the Job, so a restarted operator does not tell it again.
+
+mod decide;
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::runtime::controller::{Action as Requeue, Controller};
+use kube::runtime::reflector::{ObjectRef, store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, ResourceExt};
+use kubedr_api::names::{annotation, field_manager, job_type, label};
+use kubedr_api::{InitOutcome, InitReport, RunIdentity};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::api_call::{ApiError, call};
+use crate::context::Context;
+use crate::controllers::{changes, drive, forget_details};
+use crate::failure::{Facts, Verdict, ended_at};
+use crate::metrics::ControllerName;
+use crate::report::{self, ReportError};
+use decide::{Action, State, decide};
+
+/// On a Job: why it failed, once that has been told.
+pub const FAILURE: &str = "kubedr.catalogicsoftware.com/failure";
+
+/// Why a Job could not be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A call failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The failure could not be told.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+}
+
+/// Selects the Jobs and pods of both kinds.
+fn selector() -> String {
+    format!("{} in ({}, {})", label::TYPE, job_type::BACKUP, job_type::INIT)
+}
+
+/// Runs until `shutdown`.
+pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
+    let config = watcher::Config::default().labels(&selector());
+    let (jobs, writer) = store::<Job>();
+    let stream = watcher(ctx.api::<Job>(), config.clone())
+        .default_backoff()
+        .modify(|job: &mut Job| forget_details(&mut job.metadata))
+        .reflect(writer)
+        .applied_objects();
+    let pods = changes::<Pod>(&ctx, config);
+    let controller = Controller::for_stream(stream, jobs).watches_stream(pods, |pod| {
+        let job = pod.labels().get(label::JOB_NAME)?;
+        Some(ObjectRef::new(job).within(&pod.namespace()?))
+    });
+    drive(ControllerName::Run, controller, reconcile, Arc::clone(&ctx), ctx, shutdown).await;
+}
+
+async fn reconcile(job: Arc<Job>, ctx: Arc<Context>) -> Result<Requeue, RunError> {
+    let Some(subject) = Subject::of(&job) else { return Ok(Requeue::await_change()) };
+    let told = job.annotations().contains_key(FAILURE);
+    if told && ended_at(&job).is_some() {
+        return Ok(Requeue::await_change());
+    }
+    let pods = pods_of(&ctx, &job).await?;
+    let verdict = look(&ctx, &job, &pods).await?;
+    let now = Timestamp::now();
+    let state = State {
+        verdict,
+        told,
+        created: created(&job, now),
+        start_timeout: SignedDuration::from_secs(ctx.settings.start_timeout_seconds),
+        now,
+    };
+    match decide(&state) {
+        Action::Wait => {}
+        Action::LookAgain(after) => return Ok(Requeue::requeue(after)),
+        Action::Tell(message) => {
+            subject.tell(&ctx, &job, &pods, &message).await?;
+            note(&ctx, &job, json!({ "metadata": failure(&message) })).await?;
+        }
+        Action::TellAndEnd(message) => {
+            subject.tell(&ctx, &job, &pods, &message).await?;
+            note(&ctx, &job, json!({ "metadata": failure(&message), "spec": end() })).await?;
+        }
+        Action::End => note(&ctx, &job, json!({ "spec": end() })).await?,
+    }
+    Ok(Requeue::await_change())
+}
+
+/// Whose Job it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Subject {
+    Policy(String),
+    Location(String),
+}
+
+impl Subject {
+    fn of(job: &Job) -> Option<Self> {
+        let name = |key| job.labels().get(key).cloned();
+        match job.labels().get(label::TYPE)?.as_str() {
+            job_type::BACKUP => name(label::POLICY).map(Self::Policy),
+            job_type::INIT => name(label::LOCATION).map(Self::Location),
+            _ => None,
+        }
+    }
+
+    async fn tell(&self, ctx: &Context, job: &Job, pods: &[Pod], message: &str) -> Result<(), ReportError> {
+        let now = Timestamp::now();
+        let ended = ended_at(job).unwrap_or(now);
+        tracing::info!(job = job.name_any(), message, "a job failed");
+        match self {
+            Self::Policy(policy) => {
+                let pod = Facts { job, pods, events: &[] }.pod().map(ResourceExt::name_any);
+                let run = RunIdentity {
+                    job_name: job.name_any(),
+                    job_uid: job.uid().unwrap_or_default(),
+                    pod,
+                    started: created(job, now),
+                };
+                report::backup_failed(ctx, policy, run, message, ended).await
+            }
+            Self::Location(location) => {
+                let outcome = InitOutcome::Failed(message.to_owned());
+                report::init(ctx, location, &init_report(job, outcome), ended).await
+            }
+        }
+    }
+}
+
+/// A word about this init job.
+pub fn init_report(job: &Job, outcome: InitOutcome) -> InitReport {
+    let annotation = |key| job.annotations().get(key).cloned().unwrap_or_default();
+    InitReport {
+        job_uid: job.uid().unwrap_or_default(),
+        generation: annotation(annotation::GENERATION).parse().unwrap_or_default(),
+        credentials_version: annotation(annotation::CREDENTIALS_VERSION),
+        outcome,
+    }
+}
+
+fn created(job: &Job, now: Timestamp) -> Timestamp {
+    job.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0)
+}
+
+async fn pods_of(ctx: &Context, job: &Job) -> Result<Vec<Pod>, ApiError> {
+    let params =
+        ListParams::default().labels(&format!("{}={}", label::JOB_UID, job.uid().unwrap_or_default()));
+    let action = || format!("list pods of job `{}`", job.name_any());
+    Ok(call(action, ctx.api::<Pod>().list(&params)).await?.items)
+}
+
+/// The verdict; events are read only where the objects themselves do not tell.
+async fn look(ctx: &Context, job: &Job, pods: &[Pod]) -> Result<Verdict, ApiError> {
+    let facts = Facts { job, pods, events: &[] };
+    let verdict = facts.diagnose();
+    if !matches!(verdict, Verdict::Starting(_)) {
+        return Ok(verdict);
+    }
+    let uid = facts.pod().map_or_else(|| job.uid(), ResourceExt::uid).unwrap_or_default();
+    let params = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
+    let events: Api<Event> = ctx.api();
+    let action = || format!("list events of job `{}`", job.name_any());
+    let events = call(action, events.list(&params)).await?.items;
+    Ok(Facts { events: &events, ..facts }.diagnose())
+}
+
+fn failure(message: &str) -> serde_json::Value {
+    json!({ "annotations": { FAILURE: message } })
+}
+
+/// The Job controller ends a Job whose deadline has passed, and keeps it as a failed one for an admin to look at.
+fn end() -> serde_json::Value {
+    json!({ "activeDeadlineSeconds": 1 })
+}
+
+async fn note(ctx: &Context, job: &Job, patch: serde_json::Value) -> Result<(), ApiError> {
+    let name = job.name_any();
+    let params =
+        PatchParams { field_manager: Some(field_manager::OPERATOR.to_owned()), ..PatchParams::default() };
+    let action = || format!("patch job `{name}`");
+    match call(action, ctx.api::<Job>().patch(&name, &params, &Patch::Merge(&patch))).await {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}

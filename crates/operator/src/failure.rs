@@ -1,0 +1,138 @@
+//! What became of a Job, told from the Job, its pods and their events.
+
+mod pod;
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::{Job, JobCondition};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::ResourceExt;
+
+use pod::PodState;
+
+/// What became of a Job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It ended with exit code 0: it has reported.
+    Succeeded,
+    /// It ended without success, for this reason.
+    Failed(String),
+    /// It has not started and cannot, for this reason, unless something changes.
+    CannotStart(String),
+    /// It has not started and no reason is known; what it waits for.
+    Starting(String),
+    /// It runs.
+    Running,
+}
+
+/// What is known of a Job.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The Job.
+    pub job: &'a Job,
+    /// Its pods.
+    pub pods: &'a [Pod],
+    /// Events of the Job or of the pod that has not started.
+    pub events: &'a [Event],
+}
+
+impl Facts<'_> {
+    /// The newest pod.
+    #[must_use]
+    pub fn pod(&self) -> Option<&Pod> {
+        self.pods.iter().max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0))
+    }
+
+    /// What became of the Job.
+    #[must_use]
+    pub fn diagnose(&self) -> Verdict {
+        if condition(self.job, "Complete").is_some() {
+            return Verdict::Succeeded;
+        }
+        if let Some(failed) = condition(self.job, "Failed") {
+            return Verdict::Failed(self.why_failed(failed));
+        }
+        match self.pod() {
+            None => self.without_pod(),
+            Some(pod) => self.with_pod(pod),
+        }
+    }
+
+    fn why_failed(&self, failed: &JobCondition) -> String {
+        let own_words = || {
+            let words = [failed.reason.as_deref(), failed.message.as_deref()];
+            words.into_iter().flatten().collect::<Vec<_>>().join(": ")
+        };
+        if failed.reason.as_deref() == Some("DeadlineExceeded") {
+            let seconds =
+                self.job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds).unwrap_or_default();
+            return format!(
+                "the job was ended because it took longer than {seconds} s; find what it waits for in its log, or raise \
+                 `job.activeDeadlineSeconds` of the chart"
+            );
+        }
+        let Some(pod) = self.pod() else {
+            return format!("the job's pod was deleted before it had finished ({})", own_words());
+        };
+        match pod::state(pod) {
+            PodState::Ended(Some(reason)) => reason,
+            _ if pod.metadata.deletion_timestamp.is_some() => {
+                format!("pod `{}` was deleted before it had finished", pod.name_any())
+            }
+            _ => format!("pod `{}` failed ({})", pod.name_any(), own_words()),
+        }
+    }
+
+    fn without_pod(&self) -> Verdict {
+        match newest(self.events, &["FailedCreate"]) {
+            Some(message) => Verdict::CannotStart(format!("the job's pod cannot be created: {message}")),
+            None => Verdict::Starting("the job has no pod yet".to_owned()),
+        }
+    }
+
+    fn with_pod(&self, pod: &Pod) -> Verdict {
+        match pod::state(pod) {
+            // The Job controller has yet to draw its conclusion.
+            PodState::Ended(_) | PodState::Running => Verdict::Running,
+            PodState::Blocked(reason) => Verdict::CannotStart(reason),
+            PodState::Waiting(what) => match newest(self.events, pod::BLOCKING_EVENTS) {
+                Some(message) => {
+                    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("?");
+                    Verdict::CannotStart(format!(
+                        "pod `{}` cannot start on node `{node}`: {message}",
+                        pod.name_any()
+                    ))
+                }
+                None => Verdict::Starting(what),
+            },
+        }
+    }
+}
+
+/// The Job's condition of this type, if it is true.
+#[must_use]
+pub fn condition<'a>(job: &'a Job, type_: &str) -> Option<&'a JobCondition> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "True")
+}
+
+/// When the Job ended; `None` while it has not.
+#[must_use]
+pub fn ended_at(job: &Job) -> Option<Timestamp> {
+    let ended = condition(job, "Complete").or_else(|| condition(job, "Failed"))?;
+    let time = ended.last_transition_time.as_ref().or(job.metadata.creation_timestamp.as_ref());
+    Some(time.map_or(Timestamp::UNIX_EPOCH, |time| time.0))
+}
+
+/// Message of the newest event with one of these reasons.
+fn newest(events: &[Event], reasons: &[&str]) -> Option<String> {
+    let time = |event: &Event| {
+        let times = [event.last_timestamp.as_ref().map(|t| t.0), event.event_time.as_ref().map(|t| t.0)];
+        times.into_iter().flatten().max()
+    };
+    let told =
+        events.iter().filter(|event| event.reason.as_deref().is_some_and(|reason| reasons.contains(&reason)));
+    told.max_by_key(|event| time(event))?.message.clone()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! What a pod's status says of why it does not run, or ended.
+
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use kube::ResourceExt;
+use kubedr_api::names::{exit_code, job_type, label};
+use kubedr_api::shorten;
+
+use crate::pod::CONTAINER;
+
+/// Longest part of a message that comes from a pod, in bytes.
+const MESSAGE_MAX: usize = 700;
+
+/// Reasons of events that say why a pod with a node does not start.
+pub const BLOCKING_EVENTS: &[&str] = &[
+    "FailedMount",
+    "FailedAttachVolume",
+    "FailedCreatePodSandBox",
+    "FailedCreatePodContainer",
+    "NetworkNotReady",
+];
+
+/// How far a pod has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodState {
+    /// Its container runs.
+    Running,
+    /// It ended without success, for this reason if it is known.
+    Ended(Option<String>),
+    /// It cannot start, for this reason.
+    Blocked(String),
+    /// It has not started; what it waits for.
+    Waiting(String),
+}
+
+/// How far the pod has come.
+pub fn state(pod: &Pod) -> PodState {
+    let status = pod.status.as_ref();
+    let container = container(pod);
+    if let Some(ended) = container.and_then(|c| c.state.as_ref()).and_then(|state| state.terminated.as_ref())
+    {
+        return PodState::Ended(Some(why_ended(pod, ended)));
+    }
+    if status.and_then(|status| status.phase.as_deref()) == Some("Failed") {
+        return PodState::Ended(evicted(pod));
+    }
+    match container.and_then(|c| c.state.as_ref()) {
+        Some(ContainerState { running: Some(_), .. }) => PodState::Running,
+        Some(ContainerState { waiting: Some(waiting), .. }) => {
+            let reason = waiting.reason.as_deref().unwrap_or("waiting");
+            let message = waiting.message.as_deref().unwrap_or_default();
+            why_waiting(pod, reason, message)
+        }
+        _ => unscheduled(pod),
+    }
+}
+
+fn container(pod: &Pod) -> Option<&ContainerStatus> {
+    // A webhook may have added containers of its own.
+    pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|status| status.name == CONTAINER)
+}
+
+fn why_waiting(pod: &Pod, reason: &str, message: &str) -> PodState {
+    let (name, image) = (pod.name_any(), image(pod));
+    match reason {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImageInspectError"
+        | "RegistryUnavailable" => PodState::Blocked(format!(
+            "pod `{name}` cannot start: image `{image}` cannot be pulled ({reason}: {}); check `image.*` and \
+             `imagePullSecrets` of the chart and whether the node reaches the registry",
+            shorten(message, MESSAGE_MAX)
+        )),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => PodState::Blocked(
+            format!("pod `{name}` cannot start ({reason}: {})", shorten(message, MESSAGE_MAX)),
+        ),
+        _ => PodState::Waiting(format!("pod `{name}` is waiting ({reason})")),
+    }
+}
+
+fn unscheduled(pod: &Pod) -> PodState {
+    let name = pod.name_any();
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let scheduled = conditions.and_then(|all| all.iter().find(|condition| condition.type_ == "PodScheduled"));
+    match scheduled {
+        Some(no) if no.status == "False" && no.reason.as_deref() == Some("Unschedulable") => {
+            let advice = if pod.labels().get(label::TYPE).is_some_and(|type_| type_ == job_type::BACKUP) {
+                "; a backup needs a node with the master label (`spec.options.master-node-label-name` of the policy) and \
+                 room for its requests"
+            } else {
+                ""
+            };
+            let said = shorten(no.message.as_deref().unwrap_or_default(), MESSAGE_MAX);
+            PodState::Blocked(format!("no node can take pod `{name}`: {said}{advice}"))
+        }
+        Some(yes) if yes.status == "True" => {
+            PodState::Waiting(format!("pod `{name}` is being set up on its node"))
+        }
+        _ => PodState::Waiting(format!("pod `{name}` has no node yet")),
+    }
+}
+
+fn why_ended(pod: &Pod, ended: &ContainerStateTerminated) -> String {
+    let name = pod.name_any();
+    if ended.reason.as_deref() == Some("OOMKilled") {
+        let limit = memory_limit(pod).map_or_else(String::new, |limit| format!(" of `{limit}`"));
+        return format!(
+            "pod `{name}` was killed because it needed more memory than its limit{limit}; raise \
+             `job.resources.limits.memory` of the chart (opening a repository alone takes 128 MiB)"
+        );
+    }
+    let said = ended.message.as_deref().map(last_line).filter(|line| !line.is_empty());
+    match (ended.exit_code, said) {
+        (exit_code::REPORTING, said) => format!(
+            "the work is done and stored, but the API server did not take the report: {}; check the rights of the job's \
+             service account. `restic snapshots` shows the snapshot",
+            said.unwrap_or_else(|| format!("see the log of pod `{name}`"))
+        ),
+        (exit_code::TERMINATED, _) if pod.metadata.deletion_timestamp.is_some() => {
+            format!("pod `{name}` was deleted before it had finished")
+        }
+        (_, Some(said)) => said,
+        (137, None) => {
+            format!("pod `{name}` was killed (exit code 137); the node may have run out of memory")
+        }
+        (code, None) => {
+            let reason = ended.reason.as_deref().unwrap_or("Error");
+            format!("pod `{name}` ended with exit code {code} ({reason}) and without a message; see its log")
+        }
+    }
+}
+
+fn evicted(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let reason = status.reason.as_deref()?;
+    let message = status.message.as_deref().unwrap_or_default();
+    Some(format!(
+        "pod `{}` was ended by the node ({reason}: {})",
+        pod.name_any(),
+        shorten(message, MESSAGE_MAX)
+    ))
+}
+
+/// The job's error is one line; where the kubelet took the end of the log instead, the last line tells most.
+fn last_line(message: &str) -> String {
+    let line = message.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    shorten(line, MESSAGE_MAX)
+}
+
+fn image(pod: &Pod) -> &str {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    containers.filter(|c| c.name == CONTAINER).find_map(|c| c.image.as_deref()).unwrap_or("?")
+}
+
+fn memory_limit(pod: &Pod) -> Option<&str> {
+    let container = pod.spec.as_ref()?.containers.iter().find(|container| container.name == CONTAINER)?;
+    Some(container.resources.as_ref()?.limits.as_ref()?.get("memory")?.0.as_str())
+}

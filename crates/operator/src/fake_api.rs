@@ -1,0 +1,179 @@
+//! An API server of a few lines for tests: objects by path, resource versions, conflicts, and a list of what was asked.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use http::{Method, Request, Response};
+use kube::client::Body;
+use serde_json::{Value, json};
+
+/// State behind the fake.
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Value>,
+    version: u64,
+    fails: bool,
+    requests: Vec<String>,
+    refusals: BTreeMap<String, (u16, String)>,
+}
+
+/// The fake; clones share their state.
+#[derive(Clone, Default)]
+pub struct FakeApi(Arc<Mutex<State>>);
+
+impl FakeApi {
+    /// A client that talks to the fake.
+    pub fn client(&self) -> kube::Client {
+        let api = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let api = api.clone();
+            async move { Ok::<_, std::convert::Infallible>(api.answer(request).await) }
+        });
+        kube::Client::new(service, "ns")
+    }
+
+    /// The object at this path.
+    pub fn get(&self, path: &str) -> Value {
+        self.state().objects.get(path).cloned().unwrap_or(Value::Null)
+    }
+
+    /// Puts an object at this path, with a new resource version.
+    pub fn put(&self, path: &str, object: Value) {
+        self.state().store(path, object);
+    }
+
+    /// Removes the object at this path.
+    pub fn remove(&self, path: &str) {
+        self.state().objects.remove(path);
+    }
+
+    /// From now on every request fails, or no longer does.
+    pub fn fail(&self, fails: bool) {
+        self.state().fails = fails;
+    }
+
+    /// From now on writes to this path are refused with this code and message.
+    pub fn refuse(&self, path: &str, code: u16, message: &str) {
+        self.state().refusals.insert(path.to_owned(), (code, message.to_owned()));
+    }
+
+    /// What was asked so far, as `METHOD path`, and forgets it.
+    pub fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().requests)
+    }
+
+    /// Writes asked for so far, without reads, and forgets all.
+    pub fn take_writes(&self) -> Vec<String> {
+        self.take_requests().into_iter().filter(|request| !request.starts_with("GET ")).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let bytes = body.collect_bytes().await.unwrap();
+        let body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let path = head.uri.path().to_owned();
+        let mut state = self.state();
+        state.requests.push(format!("{} {path}", head.method));
+        let (code, answer) = state.handle(&head.method, &path, body);
+        Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap()
+    }
+}
+
+fn status(code: u16, message: &str) -> (u16, Value) {
+    (
+        code,
+        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message, "reason": ""}),
+    )
+}
+
+impl State {
+    fn handle(&mut self, method: &Method, path: &str, body: Value) -> (u16, Value) {
+        if self.fails {
+            return status(500, "the fake fails");
+        }
+        if let Some((code, message)) = self.refusals.get(path).filter(|_| method != Method::GET) {
+            return status(*code, message);
+        }
+        let object_path = path.strip_suffix("/status").unwrap_or(path).to_owned();
+        let known = self.objects.get(&object_path).cloned();
+        match (method.as_str(), known) {
+            ("GET", Some(object)) => (200, object),
+            ("GET", None) if is_collection(path) => (200, self.list(path)),
+            ("POST", _) => {
+                let name = body["metadata"]["name"].as_str().unwrap_or_default();
+                let path = format!("{path}/{name}");
+                if self.objects.contains_key(&path) {
+                    return status(409, "it exists already");
+                }
+                (201, self.store(&path, body))
+            }
+            ("PUT" | "PATCH", Some(known)) => {
+                let wanted = &body["metadata"]["resourceVersion"];
+                if !wanted.is_null() && *wanted != known["metadata"]["resourceVersion"] {
+                    return status(409, "the object has been modified");
+                }
+                let mut merged = if method == Method::PUT { Value::Null } else { known };
+                merge(&mut merged, body);
+                (200, self.store(&object_path, merged))
+            }
+            ("PATCH", None) if body.get("apiVersion").is_some() && !path.ends_with("/status") => {
+                (201, self.store(path, body))
+            }
+            ("DELETE", Some(object)) => {
+                self.objects.remove(&object_path);
+                (200, object)
+            }
+            _ => status(404, "not found"),
+        }
+    }
+
+    fn store(&mut self, path: &str, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        if object["metadata"]["uid"].is_null() {
+            object["metadata"]["uid"] = json!(format!("uid-{}", self.version));
+        }
+        self.objects.insert(path.to_owned(), object.clone());
+        object
+    }
+
+    fn list(&self, path: &str) -> Value {
+        let prefix = format!("{path}/");
+        let items: Vec<_> = self
+            .objects
+            .iter()
+            .filter(|(key, _)| key.starts_with(&prefix))
+            .map(|(_, object)| object)
+            .collect();
+        json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items})
+    }
+}
+
+/// Paths here are `/api…/namespaces/ns/<plural>[/<name>]`.
+fn is_collection(path: &str) -> bool {
+    path.split_once("/namespaces/").is_some_and(|(_, rest)| rest.split('/').count() == 2)
+}
+
+fn merge(into: &mut Value, patch: Value) {
+    match patch {
+        Value::Object(fields) => {
+            if !into.is_object() {
+                *into = json!({});
+            }
+            for (key, value) in fields {
+                if value.is_null() {
+                    if let Some(object) = into.as_object_mut() {
+                        object.remove(&key);
+                    }
+                } else {
+                    merge(&mut into[key.as_str()], value);
+                }
+            }
+        }
+        other => *into = other,
+    }
+}

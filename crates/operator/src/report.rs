@@ -1,0 +1,136 @@
+//! Writes what became of a run: status, then event. Both may be repeated without harm.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Resource, ResourceExt};
+use kubedr_api::names::field_manager;
+use kubedr_api::{
+    BackupLocation, EventReason, EventSubject, InitOutcome, InitReport, MetadataBackupPolicy, RunIdentity,
+    RunOutcome, RunReport, event_for, init_status_patch, run_status_patch,
+};
+
+use crate::api_call::{ApiError, call};
+use crate::context::Context;
+
+/// Attempts to write a status that others write at the same time. Each conflict means that another writer got through.
+const ATTEMPTS: usize = 8;
+/// Events are gone after an hour by default. One about a run that ended before that and whose status tells of it already
+/// is there or was; it is not created again.
+const EVENT_LIFETIME: SignedDuration = SignedDuration::from_mins(50);
+
+/// Why a report was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// A call failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The object changed between each read and write.
+    #[error("`{name}` changed {ATTEMPTS} times while its status was to be written")]
+    Conflict {
+        /// Name of the object.
+        name: String,
+    },
+}
+
+/// Tells a policy that a run failed; `ended` is when it did.
+pub async fn backup_failed(
+    ctx: &Context,
+    policy: &str,
+    run: RunIdentity,
+    message: &str,
+    ended: Timestamp,
+) -> Result<(), ReportError> {
+    let api = ctx.api::<MetadataBackupPolicy>();
+    let job_uid = run.job_uid.clone();
+    let report = RunReport { run, outcome: RunOutcome::Failed(message.to_owned()) };
+    for _ in 0..ATTEMPTS {
+        let Some(found) = call(|| format!("read policy `{policy}`"), api.get_opt(policy)).await? else {
+            return Ok(());
+        };
+        let now = Timestamp::now();
+        if let Some(status) = report.merge(&found.status.clone().unwrap_or_default(), now) {
+            let patch = run_status_patch(policy, &found.resource_version().unwrap_or_default(), &status);
+            let params = PatchParams::apply(field_manager::JOB).force();
+            let action = || format!("write the status of policy `{policy}`");
+            match call(action, api.patch_status(policy, &params, &Patch::Apply(&patch))).await {
+                Err(error) if error.is_conflict() => continue,
+                written => written.map(|_| ())?,
+            }
+        } else if now.duration_since(ended) > EVENT_LIFETIME {
+            return Ok(());
+        }
+        return event(
+            ctx,
+            &subject("MetadataBackupPolicy", &found),
+            EventReason::BackupFailed,
+            &job_uid,
+            message,
+        )
+        .await;
+    }
+    Err(ReportError::Conflict { name: policy.to_owned() })
+}
+
+/// Tells a location that an init job has begun or failed.
+pub async fn init(
+    ctx: &Context,
+    location: &str,
+    report: &InitReport,
+    ended: Timestamp,
+) -> Result<(), ReportError> {
+    let api = ctx.api::<BackupLocation>();
+    for _ in 0..ATTEMPTS {
+        let Some(found) = call(|| format!("read location `{location}`"), api.get_opt(location)).await? else {
+            return Ok(());
+        };
+        let now = Timestamp::now();
+        if let Some(status) = report.merge(&found.status.clone().unwrap_or_default(), now) {
+            let patch = init_status_patch(location, &found.resource_version().unwrap_or_default(), &status);
+            let params = PatchParams::apply(field_manager::JOB).force();
+            let action = || format!("write the status of location `{location}`");
+            match call(action, api.patch_status(location, &params, &Patch::Apply(&patch))).await {
+                Err(error) if error.is_conflict() => continue,
+                written => written.map(|_| ())?,
+            }
+        } else if now.duration_since(ended) > EVENT_LIFETIME {
+            return Ok(());
+        }
+        let InitOutcome::Failed(message) = &report.outcome else { return Ok(()) };
+        return event(
+            ctx,
+            &subject("BackupLocation", &found),
+            EventReason::InitFailed,
+            &report.job_uid,
+            message,
+        )
+        .await;
+    }
+    Err(ReportError::Conflict { name: location.to_owned() })
+}
+
+/// Creates the event of this occasion unless it is there.
+pub async fn event(
+    ctx: &Context,
+    subject: &EventSubject,
+    reason: EventReason,
+    occasion: &str,
+    message: &str,
+) -> Result<(), ReportError> {
+    let event = event_for(subject, reason, occasion, message, field_manager::OPERATOR, Timestamp::now());
+    let action = || format!("create event `{}` about `{}`", reason.as_str(), subject.name);
+    match call(action, ctx.api::<Event>().create(&PostParams::default(), &event)).await {
+        Err(error) if !error.is_conflict() => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// What an event about this object refers to.
+pub fn subject<K: Resource>(kind: &'static str, object: &K) -> EventSubject {
+    EventSubject {
+        kind,
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+    }
+}
