@@ -1,43 +1,45 @@
 //! A client error with its whole chain of causes and what to do about it, in one line.
 
+use crate::endpoints::{Endpoint, Security};
 use etcd_client::Error as ClientError;
 use std::error::Error as StdError;
-use std::fmt::Write;
 
 /// Texts of transports that say nothing, because the cause below them does.
 const EMPTY_WORDS: [&str; 4] =
     ["transport error", "error trying to connect", "client error (Connect)", "tcp connect error"];
 
+/// The wrong `ca.crt` shows in two ways: as an issuer of another name, or as one of the same name with another key, since
+/// kubeadm names the authority of every cluster alike.
+const UNKNOWN_AUTHORITY: &str = "unknown certificate authority: the one given did not sign the server's certificate; give the one that did, on kubeadm clusters `/etc/kubernetes/pki/etcd/ca.crt`";
+
+const FOREIGN_CLIENT: &str = "etcd does not accept our client certificate; give one that is signed by etcd's `--trusted-ca-file`, is valid now, and may be used for client authentication";
+
+const HUNG_UP: &str =
+    "the server hung up, as etcd does when it does not accept our client certificate, or gets none";
+
 /// What a text anywhere in the chain means to an admin. The first one that occurs counts.
-const MEANINGS: [(&str, &str); 15] = [
+const MEANINGS: [(&str, &str); 18] = [
+    ("UnknownIssuer", UNKNOWN_AUTHORITY),
+    ("BadSignature", UNKNOWN_AUTHORITY),
     (
-        "UnknownIssuer",
-        "unknown certificate authority: the one given did not sign the server's certificate; give the one that did, on kubeadm clusters `/etc/kubernetes/pki/etcd/ca.crt`",
-    ),
-    (
-        "NotValidForName",
+        "not valid for name",
         "the server's certificate does not name this host; use an address that it names, or add this one to it",
     ),
     (
         "certificate expired",
         "the server's certificate has expired, or this machine's clock is wrong; renew the certificate",
     ),
-    (
-        "certificate not valid yet",
-        "the server's certificate is not valid yet, or this machine's clock is wrong",
-    ),
+    ("certificate not valid yet", "the clocks of the server and of this machine differ; set them right"),
     ("CertificateRequired", "etcd wants a client certificate; give the files of one with its key"),
-    (
-        "UnknownCA",
-        "etcd does not know the authority of our client certificate; give one that was signed by etcd's `--trusted-ca-file`",
-    ),
-    (
-        "BadCertificate",
-        "etcd refuses our client certificate; give one that was signed by etcd's `--trusted-ca-file`, is valid now, and may be used for client authentication",
-    ),
+    ("UnknownCA", FOREIGN_CLIENT),
+    ("BadCertificate", FOREIGN_CLIENT),
     ("CertificateExpired", "etcd says that our client certificate has expired; renew it"),
+    // The connection may be gone before the alert that says so has been read.
+    ("operation was canceled", HUNG_UP),
+    ("connection closed", HUNG_UP),
     ("InvalidContentType", "the server does not speak TLS; does the endpoint have to begin with `http://`?"),
     ("H2NotNegotiated", "the server does not speak HTTP/2; is it etcd's client port?"),
+    ("TLS handshake timeout", "the server hangs or is overloaded"),
     ("Connection refused", "nothing listens there; check the address and that etcd runs"),
     ("No route to host", "check the address, and firewalls on the way"),
     ("failed to lookup address", "the host name is unknown here; check it"),
@@ -45,15 +47,11 @@ const MEANINGS: [(&str, &str); 15] = [
         "permission denied",
         "the user of the client certificate lacks the role `root`, which snapshots need when etcd's authentication is on",
     ),
-    (
-        "FRAME_SIZE_ERROR",
-        "the server does not speak plain HTTP/2; does the endpoint have to begin with `https://`?",
-    ),
 ];
 
 /// The chain of causes and what to do.
-pub(crate) fn explain(error: &ClientError) -> String {
-    with_meaning(&chain(error))
+pub(crate) fn explain(endpoint: &Endpoint, error: &ClientError) -> String {
+    with_meaning(endpoint.security(), &chain(error))
 }
 
 fn chain(error: &ClientError) -> String {
@@ -96,12 +94,15 @@ fn join(parts: impl Iterator<Item = String>) -> String {
     if all.is_empty() { "the connection failed without a reason".to_owned() } else { all.join(": ") }
 }
 
-fn with_meaning(chain: &str) -> String {
-    let mut text = chain.to_owned();
-    if let Some((_, meaning)) = MEANINGS.iter().find(|(mark, _)| chain.contains(mark)) {
-        let _ = write!(text, " ({meaning})");
+fn with_meaning(security: Security, chain: &str) -> String {
+    let chain = chain.trim_end_matches('.');
+    let known = MEANINGS.iter().find(|(mark, _)| chain.contains(mark)).map(|(_, meaning)| *meaning);
+    match (known, security) {
+        (Some(meaning), _) => format!("{chain} ({meaning})"),
+        // A server with TLS hangs up on whoever does not speak it.
+        (None, Security::Plain) => format!("{chain} (does the endpoint have to begin with `https://`?)"),
+        (None, Security::Tls) => chain.to_owned(),
     }
-    text
 }
 
 #[cfg(test)]
@@ -116,8 +117,32 @@ mod tests {
 
     #[test]
     fn a_known_cause_comes_with_what_to_do() {
-        let text = with_meaning("invalid peer certificate: UnknownIssuer");
+        let text = with_meaning(Security::Tls, "invalid peer certificate: UnknownIssuer.");
         assert!(text.starts_with("invalid peer certificate: UnknownIssuer (unknown certificate authority: "));
-        assert_eq!(with_meaning("something new"), "something new");
+        assert_eq!(with_meaning(Security::Tls, "something new"), "something new");
+        assert!(with_meaning(Security::Plain, "broken pipe").contains("`https://`"));
+    }
+
+    #[test]
+    fn the_marks_are_in_what_rustls_says() {
+        use rustls::pki_types::{ServerName, UnixTime};
+        use rustls::{AlertDescription, CertificateError};
+        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1));
+        let certificate = |error| rustls::Error::InvalidCertificate(error);
+        let name = ServerName::try_from("etcd").unwrap();
+        let said = [
+            certificate(CertificateError::UnknownIssuer),
+            certificate(CertificateError::BadSignature),
+            certificate(CertificateError::NotValidForNameContext { expected: name, presented: Vec::new() }),
+            certificate(CertificateError::ExpiredContext { time, not_after: time }),
+            certificate(CertificateError::NotValidYetContext { time, not_before: time }),
+            rustls::Error::AlertReceived(AlertDescription::CertificateRequired),
+            rustls::Error::AlertReceived(AlertDescription::UnknownCA),
+            rustls::Error::AlertReceived(AlertDescription::BadCertificate),
+            rustls::Error::AlertReceived(AlertDescription::CertificateExpired),
+        ];
+        for error in said.map(|error| error.to_string()) {
+            assert!(with_meaning(Security::Tls, &error).len() > error.len(), "{error}");
+        }
     }
 }

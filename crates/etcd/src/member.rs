@@ -47,7 +47,10 @@ pub(crate) fn connect_options(
 pub(crate) async fn ask(endpoint: Endpoint, options: ConnectOptions) -> Result<Member, (Endpoint, String)> {
     match timeout(STATUS_TIMEOUT, connect(&endpoint, options)).await {
         Ok(Ok((client, status))) => Ok(member(endpoint, client, &status)),
-        Ok(Err(error)) => Err((endpoint, explain(&error))),
+        Ok(Err(error)) => {
+            let reason = explain(&endpoint, &error);
+            Err((endpoint, reason))
+        }
         Err(_) => {
             let reason = format!(
                 "no answer within {} s (the server is overloaded or hangs, or something on the way drops packets)",

@@ -167,7 +167,7 @@ async fn receive_one(
         Ok(Ok(None)) => None,
         Ok(Ok(Some(message))) => Some(Ok(Bytes::copy_from_slice(message.blob()))),
         Ok(Err(error)) => {
-            let reason = explain(&error);
+            let reason = explain(endpoint, &error);
             Some(Err(io::Error::other(format!(
                 "the snapshot stream of etcd at `{endpoint}` broke: {reason}"
             ))))

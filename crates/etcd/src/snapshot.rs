@@ -89,7 +89,7 @@ async fn begin(member: Member) -> Result<Snapshot, String> {
     let (stream, message): (SnapshotStreaming, Option<SnapshotResponse>) =
         match timeout(IDLE_TIMEOUT, first).await {
             Ok(Ok(begun)) => begun,
-            Ok(Err(error)) => return Err(explain(&error)),
+            Ok(Err(error)) => return Err(explain(&endpoint, &error)),
             Err(_) => return Err(format!("no snapshot data within {} s", IDLE_TIMEOUT.as_secs())),
         };
     let message = message.ok_or("etcd sent an empty snapshot")?;

@@ -1,8 +1,9 @@
 //! Snapshots of real etcd members, judged by stock etcdutl.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the functions that tests share are tests, too")]
 
 use etcd_client::{AlarmAction, AlarmType};
 use kubedr_etcd::{ClientFiles, CredentialFiles, Credentials, Endpoints, Error, Snapshot};
-use kubedr_testing::{EtcdCluster, KeyKind, S3Server, assert_success, command, run, text};
+use kubedr_testing::{EtcdCluster, KeyKind, Pki, S3Server, assert_success, command, run, text};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -22,7 +23,7 @@ fn with_snapshot<T: Send + 'static>(
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let endpoints: Endpoints = endpoints.parse()?;
     runtime.block_on(async {
-        let snapshot = Snapshot::open(&endpoints, credentials).await?;
+        let snapshot = Box::pin(Snapshot::open(&endpoints, credentials)).await?;
         Ok(tokio::task::spawn_blocking(|| read(snapshot)).await.unwrap())
     })
 }
@@ -84,11 +85,14 @@ fn every_kind_of_client_key_is_accepted() {
 #[test]
 fn a_server_of_an_unknown_authority_is_refused_in_words() {
     let etcd = EtcdCluster::start();
-    let mut files = etcd.client().clone();
-    files.ca = etcd.other_pki().ca_file();
-    let message = refusal(&etcd.endpoints(), Some(&credentials(&files)));
-    assert!(message.contains("unknown certificate authority"), "{message}");
-    assert!(message.contains(&etcd.endpoints()), "{message}");
+    let dir = tempfile::tempdir().unwrap();
+    for other in [etcd.other_pki(), Pki::named(dir.path(), "another-ca")] {
+        let mut files = etcd.client().clone();
+        files.ca = other.ca_file();
+        let message = refusal(&etcd.endpoints(), Some(&credentials(&files)));
+        assert!(message.contains("unknown certificate authority"), "{message}");
+        assert!(message.contains(&etcd.endpoints()), "{message}");
+    }
 }
 
 #[test]
@@ -96,7 +100,7 @@ fn a_client_without_or_with_a_foreign_certificate_learns_what_is_missing() {
     let etcd = EtcdCluster::start();
     let without = CredentialFiles { ca: etcd.client().ca.clone(), client: None };
     let message = refusal(&etcd.endpoints(), Some(&Credentials::read(&without).unwrap()));
-    assert!(message.contains("etcd wants a client certificate"), "{message}");
+    assert!(message.contains("client certificate"), "{message}");
 
     let mut foreign = etcd.other_pki().client("foreign", KeyKind::EcP256);
     foreign.ca = etcd.client().ca.clone();
@@ -135,10 +139,10 @@ fn when_all_endpoints_are_dead_each_is_named_with_its_reason() {
 fn a_frozen_server_is_given_up_and_the_next_one_tried() {
     let etcd = EtcdCluster::start();
     etcd.member(0).pause();
-    let begin = Instant::now();
+    let since = Instant::now();
     let message = refusal(&etcd.endpoints(), Some(&credentials(etcd.client())));
-    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
-    assert!(message.contains("hangs") || message.contains("timed out"), "{message}");
+    assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
+    assert!(message.contains("hangs"), "{message}");
     etcd.member(0).resume();
 }
 
@@ -188,11 +192,11 @@ fn a_server_frozen_in_the_middle_of_a_snapshot_makes_the_reader_fail() {
     });
     wait_begun.recv().unwrap();
     etcd.member(0).pause();
-    let begin = Instant::now();
+    let since = Instant::now();
     frozen.send(()).unwrap();
     let message = reading.join().unwrap().unwrap();
     println!("{message}");
-    assert!(begin.elapsed() < Duration::from_secs(40), "{:?}", begin.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(40), "{:?}", since.elapsed());
     etcd.member(0).resume();
 }
 

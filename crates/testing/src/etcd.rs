@@ -1,7 +1,7 @@
 //! Real etcd members with client certificates.
 
 use crate::pki::{ClientFiles, KeyKind, Pki};
-use crate::process::{ServerProcess, free_port};
+use crate::process::{ServerProcess, free_port, wait_until};
 use crate::{assert_success, command, run, text};
 use std::io::Write;
 use std::path::Path;
@@ -74,14 +74,13 @@ impl EtcdCluster {
     /// Adds a learner, which copies the data and has no vote.
     pub fn add_learner(&mut self) {
         let learner = EtcdServer::prepare(self.members.len());
-        assert_success(&self.etcdctl(&[
-            "member",
-            "add",
-            &learner.name,
-            "--learner",
-            "--peer-urls",
-            &learner.peer_url(),
-        ]));
+        // etcd takes no new member before the others have been connected with each other for some seconds.
+        wait_until("etcd takes a learner", Duration::from_secs(30), || {
+            let peer = learner.peer_url();
+            self.etcdctl(&["member", "add", &learner.name, "--learner", "--peer-urls", &peer])
+                .status
+                .success()
+        });
         self.members.push(learner);
         self.launch(self.members.len() - 1, ClusterState::Existing);
         self.wait_ready();

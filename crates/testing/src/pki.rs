@@ -45,13 +45,21 @@ pub struct Pki {
 
 impl Pki {
     /// Makes a new authority and writes its `ca.crt` into `dir`, which is created.
+    ///
+    /// All have the same name, as those of kubeadm have.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
+        Self::named(dir, "etcd-ca")
+    }
+
+    /// As [`Pki::new`], under another name.
+    #[must_use]
+    pub fn named(dir: &Path, name: &str) -> Self {
         let mut params = CertificateParams::new([]).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages =
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-        params.distinguished_name.push(DnType::CommonName, "kubedr-test-ca");
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key");
         let ca = CertifiedIssuer::self_signed(params, key).expect("a self-signed certificate");
         write(&dir.join("ca.crt"), &ca.pem());
