@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn a_success_clears_the_error_of_the_try_before() {
-        let status = after(&[report("a", 1, InitOutcome::Failed("no route".into())), report("b", 1, completed())]);
+        let status =
+            after(&[report("a", 1, InitOutcome::Failed("no route".into())), report("b", 1, completed())]);
         assert_eq!(status.init_status, Some(Phase::Completed));
         assert_eq!(status.init_error_message.as_deref(), Some(""));
         assert_eq!(status.credentials_version.as_deref(), Some("5"));

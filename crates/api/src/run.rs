@@ -10,6 +10,7 @@ use crate::{MetadataBackupPolicyStatus, record_name, short_snapshot_id};
 
 /// How far a job has come; the values that KubeDR 0.x wrote.
 #[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[schemars(transform = without_description)]
 pub enum Phase {
     /// Under way.
     Initializing,
@@ -17,6 +18,11 @@ pub enum Phase {
     Completed,
     /// Ended without success; the message says why.
     Failed,
+}
+
+/// In a CRD a field's own description is the user's documentation; that of its type would take its place.
+fn without_description(schema: &mut schemars::Schema) {
+    schema.remove("description");
 }
 
 /// The run that a status speaks of.

@@ -1,5 +1,6 @@
 //! `docs/reference/values.md`: every value of the chart, from its schema and its defaults.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -30,9 +31,10 @@ pub fn page(root: &Path) -> anyhow::Result<String> {
 
 /// Adds a row for each value below an object: objects with properties of their own are walked into.
 fn describe(schema: &Value, values: Option<&Value>, prefix: &str, rows: &mut Vec<String>) {
-    let properties = schema["properties"].as_object().into_iter().flatten();
+    // Sorted here, since serde_json keeps the file's order only if some crate of the build asks for that.
+    let properties: BTreeMap<_, _> = schema["properties"].as_object().into_iter().flatten().collect();
     // `global` is accepted for the sake of parent charts, which always pass it.
-    for (name, schema) in properties.filter(|(name, _)| *name != "global") {
+    for (name, schema) in properties.into_iter().filter(|(name, _)| *name != "global") {
         let (path, value) = (format!("{prefix}{name}"), values.and_then(|v| v.get(name)));
         if schema["properties"].is_object() {
             describe(schema, value, &format!("{path}."), rows);
