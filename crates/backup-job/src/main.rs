@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! `kubedr-backup-job`: see [`kubedr_backup_job`].
+
+use std::process::exit;
+
+fn main() {
+    exit(kubedr_backup_job::main());
+}

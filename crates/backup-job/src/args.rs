@@ -1,0 +1,295 @@
+//! Flags and environment. Nothing else in this crate reads the environment.
+
+use std::{env, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kubedr_api::task::env as name;
+
+/// Initialises a restic repository, backs up etcd and certificates into it, restores from it.
+///
+/// Secrets are never arguments: the keys of the S3 service come from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, the
+/// repository's password from `RESTIC_PASSWORD` or the file that `--password-file` names. A flag wins over its variable.
+#[derive(Parser, Debug)]
+#[command(name = "kubedr-backup-job", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How to tell what is being done.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+const EXIT_CODES: &str = "Exit codes:
+    0  done, stored, checked, and reported
+    1  something that the job did not foresee
+    2  configuration: flags, environment, a Secret or one of its keys
+    3  etcd: no healthy member, refused credentials, a broken stream
+    4  repository: storage, password, a check that failed
+    5  reporting: the work is done and stored, but the API server did not take the report
+    6  a file of the certificates could not be read
+  143  ended by SIGTERM";
+
+/// The subcommands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Makes sure that there is a repository and that the password opens it.
+    Init(InitArgs),
+    /// Stores a snapshot of etcd, and the certificates, as one snapshot; reads it back and compares.
+    Backup(Box<BackupArgs>),
+    /// Writes a snapshot's files into a directory, as `data/etcd-snapshot.db` and `data/certificates/`.
+    Restore(RestoreArgs),
+}
+
+/// How to tell what is being done.
+#[derive(Args, Debug)]
+pub struct LogArgs {
+    /// Form of the log.
+    #[arg(long, global = true, env = name::LOG_FORMAT, default_value = "text")]
+    pub log_format: LogFormat,
+    /// Level of the log: `error`, `warn`, `info`, `debug`, or directives such as `info,kubedr_repo=debug`.
+    #[arg(long, global = true, env = "KUBEDR_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// File that gets the error, if the job fails and the file can be written: the kubelet shows it in the pod's status.
+    #[arg(long, global = true, env = "KUBEDR_TERMINATION_LOG", default_value = "/dev/termination-log")]
+    pub termination_log: PathBuf,
+}
+
+/// Form of the log.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Where the repository is.
+#[derive(Args, Debug)]
+pub struct StorageArgs {
+    /// Repository in restic's notation: `s3:http://host:port/bucket`, or a directory.
+    #[arg(long, short, env = name::REPOSITORY)]
+    pub repository: Option<String>,
+    /// File with the repository's password. `RESTIC_PASSWORD` is the password itself.
+    #[arg(long, env = "RESTIC_PASSWORD_FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Region of the S3 service.
+    #[arg(long, env = "AWS_REGION", default_value = "us-east-1")]
+    pub region: String,
+    /// File with certificates (PEM) that are trusted for the S3 service beside the system's.
+    #[arg(long, env = "RESTIC_CACERT")]
+    pub cacert: Option<PathBuf>,
+    /// Secret behind keys and password, for messages.
+    #[arg(long, env = name::CREDENTIALS, hide = true)]
+    pub credentials: Option<String>,
+}
+
+/// Which run of which object this is; the operator fills it.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// `BackupLocation` to report about.
+    #[arg(long, env = name::LOCATION)]
+    pub location: Option<String>,
+    /// Namespace of the object to report about.
+    #[arg(long, env = name::NAMESPACE)]
+    pub namespace: Option<String>,
+    /// Pod of this run.
+    #[arg(long, env = name::POD_NAME, hide = true)]
+    pub pod_name: Option<String>,
+    /// Job of this run.
+    #[arg(long, env = name::JOB_NAME, hide = true)]
+    pub job_name: Option<String>,
+    /// UID of the Job of this run.
+    #[arg(long, env = name::JOB_UID, hide = true)]
+    pub job_uid: Option<String>,
+}
+
+/// `init`.
+#[derive(Args, Debug)]
+pub struct InitArgs {
+    /// Where the repository is.
+    #[command(flatten)]
+    pub storage: StorageArgs,
+    /// Which run this is.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Generation of the location that is initialised.
+    #[arg(long, env = name::LOCATION_GENERATION, hide = true)]
+    pub location_generation: Option<i64>,
+    /// Resource version of the Secret that is used.
+    #[arg(long, env = name::CREDENTIALS_VERSION, hide = true)]
+    pub credentials_version: Option<String>,
+}
+
+/// `backup`.
+#[derive(Args, Debug)]
+pub struct BackupArgs {
+    /// Where the repository is.
+    #[command(flatten)]
+    pub storage: StorageArgs,
+    /// Which run this is.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Client URLs of etcd, separated by commas.
+    #[arg(long, env = name::ETCD_ENDPOINTS, default_value = kubedr_api::DEFAULT_ETCD_ENDPOINT)]
+    pub etcd_endpoints: String,
+    /// File with etcd's certificate authority (PEM).
+    #[arg(long, env = name::ETCD_CA)]
+    pub etcd_cacert: Option<PathBuf>,
+    /// File with the client certificate for etcd (PEM).
+    #[arg(long, env = name::ETCD_CERT)]
+    pub etcd_cert: Option<PathBuf>,
+    /// File with the key of the client certificate (PEM).
+    #[arg(long, env = name::ETCD_KEY)]
+    pub etcd_key: Option<PathBuf>,
+    /// Secret behind the three files, for messages.
+    #[arg(long, env = name::ETCD_CREDENTIALS, hide = true)]
+    pub etcd_credentials: Option<String>,
+    /// Directory whose files are backed up beside etcd, usually `/etc/kubernetes/pki`.
+    #[arg(long, env = name::CERTS_DIR)]
+    pub certs_dir: Option<PathBuf>,
+    /// Where the file system is mounted that `--certs-dir` is a path of.
+    #[arg(long, env = name::HOST_ROOT, default_value = "/")]
+    pub host_root: PathBuf,
+    /// `MetadataBackupPolicy` to report about. Without it the job works without a cluster.
+    #[arg(long, env = name::POLICY)]
+    pub policy: Option<String>,
+    /// What stands for the cluster in the snapshot's tag `cluster`.
+    #[arg(long, env = name::CLUSTER_UID)]
+    pub cluster: Option<String>,
+    /// Host of the snapshot. Default: the node's name, or this machine's.
+    #[arg(long, env = name::NODE_NAME)]
+    pub host: Option<String>,
+}
+
+/// `restore`.
+#[derive(Args, Debug)]
+pub struct RestoreArgs {
+    /// Where the repository is.
+    #[command(flatten)]
+    pub storage: StorageArgs,
+    /// Directory that gets `data/`; it is created if need be, and must not hold a `data` yet.
+    #[arg(long)]
+    pub target: PathBuf,
+    /// Snapshot: its id, a beginning of its id that no other has, or `latest`.
+    #[arg(default_value = "latest")]
+    pub snapshot: String,
+}
+
+/// What only the environment says.
+pub struct Secrets {
+    /// Access key of the S3 service.
+    pub access_key: Option<String>,
+    /// Secret key of the S3 service.
+    pub secret_key: Option<String>,
+    /// Password of the repository.
+    pub password: Option<String>,
+}
+
+impl Secrets {
+    /// Reads them. An empty variable counts as absent; line ends that a file left behind are cut off.
+    pub fn from_environment() -> Self {
+        Self {
+            access_key: secret(name::ACCESS_KEY),
+            secret_key: secret(name::SECRET_KEY),
+            password: secret(name::PASSWORD),
+        }
+    }
+}
+
+fn secret(variable: &str) -> Option<String> {
+    let value = env::var(variable).ok()?;
+    let value = value.trim_end_matches(['\r', '\n']);
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use kubedr_api::task::{BackupTask, InitTask};
+
+    use super::*;
+
+    /// The flag that reads this variable.
+    fn flag_of(subcommand: &str, variable: &str) -> String {
+        let cli = Cli::command();
+        let command = cli.find_subcommand(subcommand).unwrap();
+        let reads = |arg: &&clap::Arg| arg.get_env().is_some_and(|env| env == variable);
+        let arg = command.get_arguments().find(reads);
+        format!(
+            "--{}",
+            arg.unwrap_or_else(|| panic!("{subcommand}: no flag reads {variable}")).get_long().unwrap()
+        )
+    }
+
+    /// Parses what the operator encodes, by way of the flags that read its variables.
+    fn parse(subcommand: &str, variables: Vec<(&'static str, String)>) -> Command {
+        let mut line = vec!["kubedr-backup-job".to_owned(), subcommand.to_owned()];
+        for (variable, value) in variables {
+            line.push(format!("{}={value}", flag_of(subcommand, variable)));
+        }
+        Cli::try_parse_from(line).unwrap().command
+    }
+
+    #[test]
+    fn clap_finds_nothing_wrong() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_the_operator_tells_a_backup_arrives() {
+        let task = BackupTask {
+            repository: "s3:http://h/b".into(),
+            location: "l".into(),
+            credentials: "s3-secret".into(),
+            policy: "daily".into(),
+            cluster_uid: "uid".into(),
+            etcd_endpoints: "https://a:1,https://b:1".into(),
+            etcd_credentials: "etcd-creds".into(),
+            certs_dir: Some("/etc/kubernetes/pki".into()),
+        };
+        let Command::Backup(args) = parse("backup", task.variables()) else { panic!() };
+        assert_eq!(args.storage.repository, Some(task.repository));
+        assert_eq!(args.storage.credentials, Some(task.credentials));
+        assert_eq!(args.run.location, Some(task.location));
+        assert_eq!(args.policy, Some(task.policy));
+        assert_eq!(args.cluster, Some(task.cluster_uid));
+        assert_eq!(args.etcd_endpoints, task.etcd_endpoints);
+        assert_eq!(args.etcd_credentials, Some(task.etcd_credentials));
+        assert_eq!(args.certs_dir, task.certs_dir.map(PathBuf::from));
+        assert_eq!(args.host_root, PathBuf::from("/host"));
+        assert_eq!(args.etcd_key, Some("/etc/kubedr/etcd/client.key".into()));
+    }
+
+    #[test]
+    fn what_the_operator_tells_an_init_arrives() {
+        let task = InitTask {
+            repository: "s3:http://h/b".into(),
+            location: "l".into(),
+            generation: 3,
+            credentials: "s3-secret".into(),
+            credentials_version: "77".into(),
+        };
+        let Command::Init(args) = parse("init", task.variables()) else { panic!() };
+        assert_eq!(args.storage.repository, Some(task.repository));
+        assert_eq!(args.location_generation, Some(3));
+        assert_eq!(args.credentials_version.as_deref(), Some("77"));
+    }
+
+    #[test]
+    fn what_the_pod_knows_of_itself_has_a_flag() {
+        for (variable, _) in kubedr_api::task::pod_env() {
+            flag_of("backup", variable);
+        }
+    }
+
+    #[test]
+    fn secrets_have_no_flag() {
+        for subcommand in Cli::command().get_subcommands() {
+            for arg in subcommand.get_arguments() {
+                let env = arg.get_env().and_then(|env| env.to_str()).unwrap_or_default();
+                assert!(![name::ACCESS_KEY, name::SECRET_KEY, name::PASSWORD].contains(&env), "{env}");
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Initialisation of a repository.
+
+use kubedr_repo::{InitOptions, InitOutcome, Repository};
+use serde::Serialize;
+
+use crate::{Failure, Storage, backup::blocking};
+
+/// A repository that is there and opens with the password. Printed as the job's summary.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InitDone {
+    /// The repository, without secrets.
+    pub repository: String,
+    /// The repository's own id.
+    pub repository_id: String,
+    /// Whether it was created, completed, or there already.
+    pub outcome: InitOutcome,
+}
+
+/// Makes sure that the repository is there and that the password opens it; see [`Repository::init`].
+pub async fn initialise(storage: Storage) -> Result<InitDone, Failure> {
+    blocking(move || {
+        let (repository, outcome) =
+            Repository::init(&storage.location, &storage.password, &InitOptions::default())?;
+        Ok(InitDone {
+            repository: repository.url().to_owned(),
+            repository_id: repository.id().to_owned(),
+            outcome,
+        })
+    })
+    .await
+}

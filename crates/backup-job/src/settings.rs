@@ -1,0 +1,270 @@
+//! What flags and environment mean, or what is wrong with them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use kubedr_api::names::{etcd_secret, location_secret};
+use kubedr_etcd::{ClientFiles, CredentialFiles, Credentials, Endpoints};
+use kubedr_repo::{Location, S3Options, Secret};
+
+use crate::{
+    BackupSettings, CertificatesDir, EtcdSettings, Failure,
+    args::{BackupArgs, Secrets, StorageArgs},
+};
+
+/// A repository and how to open it.
+#[derive(Debug)]
+pub struct Storage {
+    /// Where it is.
+    pub location: Location,
+    /// What opens it.
+    pub password: Secret,
+}
+
+/// Where the secrets come from, so that messages can say where to put what is missing.
+#[derive(Clone, Copy, Debug)]
+pub enum SecretSource<'a> {
+    /// The environment of whoever runs the job.
+    Environment,
+    /// A Secret of the cluster.
+    Secret {
+        /// Its name.
+        name: &'a str,
+        /// Its namespace.
+        namespace: &'a str,
+    },
+}
+
+impl<'a> SecretSource<'a> {
+    /// The Secret of this name, or the environment if there is none.
+    pub(crate) fn new(name: Option<&'a str>, namespace: Option<&'a str>) -> Self {
+        match (non_empty(name), namespace) {
+            (Some(name), Some(namespace)) => Self::Secret { name, namespace },
+            _ => Self::Environment,
+        }
+    }
+
+    fn missing(self, variable: &str, key: &str) -> Failure {
+        Failure::Configuration(match self {
+            Self::Environment => format!("`{variable}` is not set"),
+            Self::Secret { name, namespace } => missing_key(name, namespace, key),
+        })
+    }
+}
+
+fn missing_key(name: &str, namespace: &str, key: &str) -> String {
+    format!(
+        "Secret `{name}` in namespace `{namespace}` does not exist or lacks the key `{key}`: create it, or add the key, by \
+         `kubectl -n {namespace} create secret generic {name} --from-file={key}=…`"
+    )
+}
+
+impl Storage {
+    pub(crate) fn new(
+        args: &StorageArgs,
+        secrets: Secrets,
+        source: SecretSource<'_>,
+    ) -> Result<Self, Failure> {
+        let Some(url) = non_empty(args.repository.as_deref()) else {
+            let message = "no repository: give `--repository` or `RESTIC_REPOSITORY`";
+            return Err(Failure::Configuration(message.to_owned()));
+        };
+        let options = if url.starts_with("s3:") { Some(s3_options(args, &secrets, source)?) } else { None };
+        let password = match (file(args.password_file.as_ref()), secrets.password) {
+            (Some(file), _) => password_from(&file)?,
+            (None, Some(password)) => password,
+            (None, None) => return Err(source.missing("RESTIC_PASSWORD", location_secret::REPO_PASSWORD)),
+        };
+        Ok(Self { location: Location::parse(url, options)?, password: Secret::new(password) })
+    }
+}
+
+fn s3_options(args: &StorageArgs, secrets: &Secrets, source: SecretSource<'_>) -> Result<S3Options, Failure> {
+    let access_key = secrets
+        .access_key
+        .as_deref()
+        .ok_or_else(|| source.missing("AWS_ACCESS_KEY_ID", location_secret::ACCESS_KEY))?;
+    let secret_key = secrets
+        .secret_key
+        .as_deref()
+        .ok_or_else(|| source.missing("AWS_SECRET_ACCESS_KEY", location_secret::SECRET_KEY))?;
+    let mut options = S3Options::new(Secret::new(access_key), Secret::new(secret_key));
+    options.region.clone_from(&args.region);
+    if let Some(file) = file(args.cacert.as_ref()) {
+        options.ca_pem = Some(fs::read(&file).map_err(|cause| unreadable("--cacert", &file, &cause))?);
+    }
+    Ok(options)
+}
+
+fn password_from(file: &Path) -> Result<String, Failure> {
+    let text = fs::read_to_string(file).map_err(|cause| unreadable("--password-file", file, &cause))?;
+    let password = text.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(Failure::Configuration(format!("`--password-file {}` is empty", file.display())));
+    }
+    Ok(password.to_owned())
+}
+
+fn unreadable(flag: &str, file: &Path, cause: &std::io::Error) -> Failure {
+    Failure::Configuration(format!("cannot read `{flag} {}`: {cause}", file.display()))
+}
+
+/// An empty variable counts as absent.
+fn non_empty(text: Option<&str>) -> Option<&str> {
+    text.filter(|text| !text.is_empty())
+}
+
+fn file(path: Option<&PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty()).cloned()
+}
+
+impl BackupSettings {
+    pub(crate) fn new(args: &BackupArgs, secrets: Secrets) -> Result<Self, Failure> {
+        let in_cluster = non_empty(args.policy.as_deref()).is_some();
+        let namespace = non_empty(args.run.namespace.as_deref()).filter(|_| in_cluster);
+        let source = SecretSource::new(args.storage.credentials.as_deref(), namespace);
+        let storage = Storage::new(&args.storage, secrets, source)?;
+        let etcd = EtcdSettings::new(args, SecretSource::new(args.etcd_credentials.as_deref(), namespace))?;
+        let certificates = file(args.certs_dir.as_ref());
+        Ok(Self {
+            storage,
+            etcd,
+            certificates: certificates.map(|dir| CertificatesDir { dir, root: args.host_root.clone() }),
+            host: non_empty(args.host.as_deref()).map_or_else(machine_name, str::to_owned),
+            tags: tags(args),
+        })
+    }
+}
+
+fn tags(args: &BackupArgs) -> Vec<String> {
+    use kubedr_api::names::snapshot::{TAG_CLUSTER, TAG_LOCATION, TAG_NAMESPACE, TAG_POLICY};
+    let known = [
+        (TAG_CLUSTER, &args.cluster),
+        (TAG_NAMESPACE, &args.run.namespace),
+        (TAG_POLICY, &args.policy),
+        (TAG_LOCATION, &args.run.location),
+    ];
+    let tag =
+        |(name, value): (&str, &Option<String>)| non_empty(value.as_deref()).map(|v| format!("{name}={v}"));
+    known.into_iter().filter_map(tag).collect()
+}
+
+fn machine_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    non_empty(Some(name.trim())).unwrap_or("localhost").to_owned()
+}
+
+impl EtcdSettings {
+    fn new(args: &BackupArgs, source: SecretSource<'_>) -> Result<Self, Failure> {
+        let endpoints: Endpoints = args.etcd_endpoints.parse()?;
+        if !endpoints.need_tls() {
+            return Ok(Self { endpoints, credentials: None });
+        }
+        let [ca, cert, key] =
+            [&args.etcd_cacert, &args.etcd_cert, &args.etcd_key].map(|path| file(path.as_ref()));
+        if let SecretSource::Secret { name, namespace } = source {
+            // A Secret that is mounted as optional and is not there leaves an empty directory.
+            let mounted = [(&ca, etcd_secret::CA), (&cert, etcd_secret::CERT), (&key, etcd_secret::KEY)];
+            let absent = |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| !path.exists());
+            if let Some((_, key)) = mounted.into_iter().find(|(path, _)| absent(path)) {
+                return Err(Failure::Configuration(missing_key(name, namespace, key)));
+            }
+        }
+        let Some(ca) = ca else { return Ok(Self { endpoints, credentials: None }) };
+        let client = match (cert, key) {
+            (Some(cert), Some(key)) => Some(ClientFiles { cert, key }),
+            (None, None) => None,
+            (Some(_), None) => return Err(half("--etcd-cert", "--etcd-key")),
+            (None, Some(_)) => return Err(half("--etcd-key", "--etcd-cert")),
+        };
+        let credentials = Credentials::read(&CredentialFiles { ca, client })?;
+        Ok(Self { endpoints, credentials: Some(credentials) })
+    }
+}
+
+fn half(given: &str, lacking: &str) -> Failure {
+    Failure::Configuration(format!(
+        "`{given}` is given without `{lacking}`: a certificate and its key go together"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn secrets() -> Secrets {
+        Secrets {
+            access_key: Some("key".into()),
+            secret_key: Some("hunter2".into()),
+            password: Some("correct-horse".into()),
+        }
+    }
+
+    fn backup(flags: &[&str], secrets: Secrets) -> Result<BackupSettings, Failure> {
+        let line = ["kubedr-backup-job", "backup"].iter().chain(flags);
+        let Command::Backup(args) = Cli::try_parse_from(line).unwrap().command else { panic!() };
+        BackupSettings::new(&args, secrets)
+    }
+
+    fn refusal(flags: &[&str], secrets: Secrets) -> String {
+        let failure = backup(flags, secrets).unwrap_err();
+        assert_eq!(failure.exit_code(), 2);
+        failure.to_string()
+    }
+
+    const PLAIN: [&str; 3] =
+        ["--repository=s3:http://h/b", "--etcd-endpoints=http://127.0.0.1:1", "--host=n1"];
+
+    #[test]
+    fn what_is_missing_is_named_as_the_caller_knows_it() {
+        let message = refusal(&PLAIN, Secrets { secret_key: None, ..secrets() });
+        assert_eq!(message, "`AWS_SECRET_ACCESS_KEY` is not set");
+        let mut flags = PLAIN.to_vec();
+        flags.extend(["--policy=daily", "--namespace=ns", "--credentials=s3-creds"]);
+        let message = refusal(&flags, Secrets { password: None, ..secrets() });
+        let expected =
+            "Secret `s3-creds` in namespace `ns` does not exist or lacks the key `restic_repo_password`";
+        assert!(message.starts_with(expected), "{message}");
+        let message = refusal(&["--etcd-endpoints=http://h:1"], secrets());
+        assert!(message.contains("`RESTIC_REPOSITORY`"), "{message}");
+    }
+
+    #[test]
+    fn a_missing_etcd_secret_is_told_by_its_name_and_key() {
+        let mut flags = vec!["--repository=s3:http://h/b", "--policy=daily", "--namespace=ns"];
+        flags.extend([
+            "--etcd-credentials=etcd-creds",
+            "--etcd-cacert=/none/ca.crt",
+            "--etcd-cert=/none/client.crt",
+        ]);
+        let message = refusal(&flags, secrets());
+        let expected = "Secret `etcd-creds` in namespace `ns` does not exist or lacks the key `ca.crt`";
+        assert!(message.starts_with(expected), "{message}");
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key() {
+        let flags = ["--repository=/r", "--etcd-cacert=/none/ca.crt", "--etcd-cert=/none/client.crt"];
+        assert!(refusal(&flags, secrets()).contains("without `--etcd-key`"));
+    }
+
+    #[test]
+    fn tags_say_whose_backup_it_is_and_leave_out_what_is_not_known() {
+        let mut flags = PLAIN.to_vec();
+        flags.extend(["--policy=daily", "--namespace=ns", "--location=l", "--cluster=uid"]);
+        let settings = backup(&flags, secrets()).unwrap();
+        assert_eq!(settings.tags, ["cluster=uid", "namespace=ns", "policy=daily", "location=l"]);
+        assert_eq!(backup(&PLAIN, secrets()).unwrap().tags, Vec::<String>::new());
+    }
+
+    #[test]
+    fn debug_output_holds_no_secret() {
+        let text = format!("{:?}", backup(&PLAIN, secrets()).unwrap());
+        assert!(!text.contains("hunter2") && !text.contains("correct-horse"), "{text}");
+    }
+}
