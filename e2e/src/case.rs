@@ -47,8 +47,8 @@ fn conduct(case: &Case, body: impl FnOnce(&Case) -> Result<()>) {
     let cleaned = case.clean_up();
     match outcome {
         Err(panic) => std::panic::resume_unwind(panic),
-        Ok(Err(error)) => panic!("{}: {error:?}", case.name),
-        Ok(Ok(())) => leaks.and(cleaned).unwrap_or_else(|error| panic!("{}: {error:?}", case.name)),
+        Ok(Err(error)) => panic!("{}: {error:#}", case.name),
+        Ok(Ok(())) => leaks.and(cleaned).unwrap_or_else(|error| panic!("{}: {error:#}", case.name)),
     }
 }
 

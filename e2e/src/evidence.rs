@@ -40,11 +40,15 @@ fn collect(case: &Case, dir: &std::path::Path, summary: &mut String) -> Result<(
         for object in &mut objects {
             object["metadata"]["managedFields"].take();
             let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            if !matches!(kind, "configmaps" | "cronjobs") {
-                writeln!(summary, "{kind}/{name}: {}", object["status"])?;
-            }
-            if kind == "pods" {
-                keep_log(dir, &name, &logs(object), summary)?;
+            match kind {
+                "configmaps" | "cronjobs" => {}
+                "jobs" => writeln!(summary, "{kind}/{name}: {}", object["status"]["conditions"])?,
+                "pods" => {
+                    let container = &object["status"]["containerStatuses"][0]["state"];
+                    writeln!(summary, "{kind}/{name}: {} {container}", object["status"]["phase"])?;
+                    keep_log(dir, &name, &logs(object), summary)?;
+                }
+                _ => writeln!(summary, "{kind}/{name}: {}", object["status"])?,
             }
         }
         std::fs::write(dir.join(format!("{kind}.json")), serde_json::to_vec_pretty(&objects)?)?;

@@ -48,7 +48,8 @@ fn the_operator_is_restricted_and_its_endpoints_answer() {
         let deployment = t.get("deployments", "kubedr-operator")?;
         ensure!(deployment["spec"]["replicas"] == 1, "{}", deployment["spec"]);
         for (path, part) in [("metrics", "kubedr_"), ("livez", ""), ("readyz", "")] {
-            let answer = t.api().text(&t.path("pods", &format!("{pod}:metrics/proxy/{path}")))?;
+            let answer =
+                t.api().text(&t.path("services", &format!("kubedr-operator:metrics/proxy/{path}")))?;
             contains_all(&answer, &[part])?;
         }
         Ok(())

@@ -127,12 +127,11 @@ fn what_cannot_work_is_refused_when_it_is_applied() {
             .map(|(n, (kind, field, value, _))| manifest(kind, &name(n), field, Some(value)));
         let said = refused(t, &all.collect::<String>())?;
         for (number, (kind, field, value, parts)) in WRONG.iter().enumerate() {
-            let start = format!("The {kind} \"{}\" is invalid:", name(number));
-            let message =
-                said.split("The ").map(|part| format!("The {part}")).find(|part| part.starts_with(&start));
+            let names_it = format!("{kind}.kubedr.catalogicsoftware.com \"{}\" is invalid: ", name(number));
+            let message = said.lines().find(|line| line.contains(&names_it));
             let message =
                 message.with_context(|| format!("{kind} with {field}: {value} is not refused: {said}"))?;
-            contains_all(&message, parts).with_context(|| format!("{kind} with {field}: {value}"))?;
+            contains_all(message, parts).with_context(|| format!("{kind} with {field}: {value}"))?;
         }
         ensure!(
             t.list("metadatabackuppolicies")?.is_empty() && t.list("backuplocations")?.is_empty(),
