@@ -14,11 +14,13 @@ const UNKNOWN_AUTHORITY: &str = "unknown certificate authority: the one given di
 
 const FOREIGN_CLIENT: &str = "etcd does not accept our client certificate; give one that is signed by etcd's `--trusted-ca-file`, is valid now, and may be used for client authentication";
 
-const HUNG_UP: &str =
-    "the server hung up, as etcd does when it does not accept our client certificate, or gets none";
+/// Ways to hear that the other side has closed the connection. What it said last, such as why it refuses our certificate,
+/// may be lost with it.
+const HANG_UPS: [&str; 5] =
+    ["operation was canceled", "connection closed", "broken pipe", "connection reset", "close_notify"];
 
 /// What a text anywhere in the chain means to an admin. The first one that occurs counts.
-const MEANINGS: [(&str, &str); 18] = [
+const MEANINGS: [(&str, &str); 16] = [
     ("UnknownIssuer", UNKNOWN_AUTHORITY),
     ("BadSignature", UNKNOWN_AUTHORITY),
     (
@@ -34,9 +36,6 @@ const MEANINGS: [(&str, &str); 18] = [
     ("UnknownCA", FOREIGN_CLIENT),
     ("BadCertificate", FOREIGN_CLIENT),
     ("CertificateExpired", "etcd says that our client certificate has expired; renew it"),
-    // The connection may be gone before the alert that says so has been read.
-    ("operation was canceled", HUNG_UP),
-    ("connection closed", HUNG_UP),
     ("InvalidContentType", "the server does not speak TLS; does the endpoint have to begin with `http://`?"),
     ("H2NotNegotiated", "the server does not speak HTTP/2; is it etcd's client port?"),
     ("TLS handshake timeout", "the server hangs or is overloaded"),
@@ -52,6 +51,18 @@ const MEANINGS: [(&str, &str); 18] = [
 /// The chain of causes and what to do.
 pub(crate) fn explain(endpoint: &Endpoint, error: &ClientError) -> String {
     with_meaning(endpoint.security(), &chain(error))
+}
+
+/// Whether the server hung up without a reason that could be heard; asking again often brings it to light.
+pub(crate) fn is_hang_up(endpoint: &Endpoint, error: &ClientError) -> bool {
+    let chain = chain(error);
+    endpoint.security() == Security::Tls
+        && meaning(&chain).is_none()
+        && HANG_UPS.iter().any(|mark| chain.contains(mark))
+}
+
+fn meaning(chain: &str) -> Option<&'static str> {
+    MEANINGS.iter().find(|(mark, _)| chain.contains(mark)).map(|(_, meaning)| *meaning)
 }
 
 fn chain(error: &ClientError) -> String {
@@ -96,8 +107,7 @@ fn join(parts: impl Iterator<Item = String>) -> String {
 
 fn with_meaning(security: Security, chain: &str) -> String {
     let chain = chain.trim_end_matches('.');
-    let known = MEANINGS.iter().find(|(mark, _)| chain.contains(mark)).map(|(_, meaning)| *meaning);
-    match (known, security) {
+    match (meaning(chain), security) {
         (Some(meaning), _) => format!("{chain} ({meaning})"),
         // A server with TLS hangs up on whoever does not speak it.
         (None, Security::Plain) => format!("{chain} (does the endpoint have to begin with `https://`?)"),

@@ -4,7 +4,7 @@
 use crate::credentials::Credentials;
 use crate::endpoints::{Endpoint, Security};
 use crate::error::Error;
-use crate::explain::explain;
+use crate::explain::{explain, is_hang_up};
 use crate::select::{Learner, MemberStatus};
 use etcd_client::{Client, ConnectOptions, StatusResponse};
 use std::time::Duration;
@@ -16,6 +16,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two signs of life on a connection, and how long to wait for the answer.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
+
+/// Connections to a server that hangs up without a reason that can be heard.
+const ATTEMPTS: u32 = 5;
+/// Added to the reason of a server that hung up all the time.
+const HUNG_UP: &str =
+    " (the server hung up, as etcd does when it does not accept our client certificate, or gets none)";
 
 /// A member that answered.
 pub(crate) struct Member {
@@ -48,7 +54,10 @@ pub(crate) async fn ask(endpoint: Endpoint, options: ConnectOptions) -> Result<M
     match timeout(STATUS_TIMEOUT, connect(&endpoint, options)).await {
         Ok(Ok((client, status))) => Ok(member(endpoint, client, &status)),
         Ok(Err(error)) => {
-            let reason = explain(&endpoint, &error);
+            let mut reason = explain(&endpoint, &error);
+            if is_hang_up(&endpoint, &error) {
+                reason += HUNG_UP;
+            }
             Err((endpoint, reason))
         }
         Err(_) => {
@@ -61,7 +70,21 @@ pub(crate) async fn ask(endpoint: Endpoint, options: ConnectOptions) -> Result<M
     }
 }
 
+/// A server that hangs up is asked some more times, for the reason that was lost.
 async fn connect(
+    endpoint: &Endpoint,
+    options: ConnectOptions,
+) -> Result<(Client, StatusResponse), etcd_client::Error> {
+    let mut attempt = 1;
+    loop {
+        match connect_once(endpoint, options.clone()).await {
+            Err(error) if attempt < ATTEMPTS && is_hang_up(endpoint, &error) => attempt += 1,
+            result => return result,
+        }
+    }
+}
+
+async fn connect_once(
     endpoint: &Endpoint,
     options: ConnectOptions,
 ) -> Result<(Client, StatusResponse), etcd_client::Error> {
