@@ -31,6 +31,7 @@ pub const OPTION_MASTER_NODE_LABEL: &str = "master-node-label-name";
     category = "kubedr",
     doc = "What is backed up, when and to where. The operator keeps one CronJob for each policy.",
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Last Status", type_ = "string", json_path = ".status.backupStatus"),
     printcolumn(name = "Last Success", type_ = "date", json_path = ".status.lastSuccessfulTime"),
     printcolumn(name = "Record", type_ = "string", json_path = ".status.mbrName"),
