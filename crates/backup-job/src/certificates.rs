@@ -4,6 +4,7 @@
 //! the byte. Then it is streamed, so that neither memory nor disk holds it.
 
 use std::{
+    ffi::OsString,
     fs::{self, File, Metadata},
     io::{self, Cursor, Read},
     os::unix::fs::{FileTypeExt, MetadataExt},
@@ -141,6 +142,10 @@ fn unreadable(path: &Path, cause: io::Error) -> CertificatesError {
     CertificatesError::Unreadable { path: path.to_owned(), cause }
 }
 
+fn names(dir: &Path) -> io::Result<Vec<OsString>> {
+    fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
+}
+
 struct Walk {
     /// The directory where it can be read.
     real: PathBuf,
@@ -152,9 +157,8 @@ struct Walk {
 impl Walk {
     fn directory(&mut self, at: &Path, about: &Metadata) -> Result<(), CertificatesError> {
         self.entry(at, about, EntryType::Directory, None)?;
-        let list = || fs::read_dir(self.real.join(at))?.map(|e| e.map(|e| e.file_name())).collect();
-        let mut names: Vec<_> =
-            io::Result::from(list()).map_err(|cause| unreadable(&self.shown.join(at), cause))?;
+        let mut names =
+            names(&self.real.join(at)).map_err(|cause| unreadable(&self.shown.join(at), cause))?;
         names.sort_unstable();
         for name in names {
             self.child(&at.join(name))?;
