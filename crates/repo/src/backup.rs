@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::{
     Error, FileDigest, Repository, SnapshotId, Source, StorageErrorKind,
     backend::{Creation, Storage, StorageError, relative_path},
+    error::call_engine,
     readback,
     source::{Gate, Streams, validate},
 };
@@ -106,12 +107,14 @@ fn archive(
     options: &SnapshotOptions,
     path: &str,
 ) -> Result<SnapshotFile, Error> {
-    let failed = |error: Box<rustic_core::RusticError>| Error::from_engine(&repository.url, "backup", &error);
     let storage: Arc<dyn Storage> = staging;
-    let engine = repository.engine_on(&storage)?.to_indexed_ids().map_err(failed)?;
-    let mut snapshot = options.to_snapshot().map_err(failed)?;
-    snapshot.program_version = format!("kubedr {}", env!("CARGO_PKG_VERSION"));
-    engine.archive(&BackupOptions::default(), streams, snapshot, &[PathBuf::from(path)]).map_err(failed)
+    let engine = repository.engine_on(&storage)?;
+    call_engine(&repository.url, "backup", || {
+        let engine = engine.to_indexed_ids()?;
+        let mut snapshot = options.to_snapshot()?;
+        snapshot.program_version = format!("kubedr {}", env!("CARGO_PKG_VERSION"));
+        engine.archive(&BackupOptions::default(), streams, snapshot, &[PathBuf::from(path)])
+    })
 }
 
 /// A storage that holds the snapshot file back, so that it is not there before everything it stands for is proven.
@@ -186,5 +189,68 @@ impl Storage for Staging {
 
     fn remove(&self, kind: FileType, id: &Id) -> Result<(), StorageError> {
         self.inner.remove(kind, id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ErrorClass, InitOptions, MemoryStore,
+        backend::faulty::{Change, Fault, FaultyStorage},
+        init::init,
+    };
+
+    /// A backup on a storage that does `fault` to the first change of a file of this kind; and how many snapshots the
+    /// storage has then.
+    fn backup_with(kind: FileType, fault: Fault) -> (Result<Backup, Error>, usize) {
+        let store: Arc<dyn Storage> = Arc::new(MemoryStore::new());
+        let (unlocked, _) = init(&store, &"password".into(), &InitOptions::default()).unwrap();
+        let mut first = true;
+        let faulty = FaultyStorage::around(store.clone(), move |change, changed| {
+            let now = changed == kind && change == Change::Write && std::mem::take(&mut first);
+            if now { fault } else { Fault::None }
+        });
+        let repository = Repository::from_unlocked(faulty, unlocked);
+        let content: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+        let backup = repository.backup(BackupRequest {
+            time: Timestamp::now(),
+            host: "host".to_owned(),
+            tags: Vec::new(),
+            path: "/data".to_owned(),
+            sources: vec![Source {
+                path: "/data/file".to_owned(),
+                size: content.len() as u64,
+                mode: 0o600,
+                reader: Box::new(std::io::Cursor::new(content)),
+            }],
+        });
+        (backup, store.list(FileType::Snapshot).unwrap().len())
+    }
+
+    #[test]
+    fn without_faults_there_is_a_snapshot() {
+        let (backup, snapshots) = backup_with(FileType::Config, Fault::None);
+        assert!(backup.is_ok());
+        assert_eq!(snapshots, 1);
+    }
+
+    #[test]
+    fn what_is_not_stored_as_it_was_written_is_found_before_the_commit() {
+        for kind in [FileType::Pack, FileType::Index, FileType::Snapshot] {
+            let (backup, snapshots) = backup_with(kind, Fault::Corrupted);
+            let error = backup.unwrap_err();
+            assert_eq!(error.class(), ErrorClass::Integrity, "{kind:?}: {error}");
+            assert_eq!(snapshots, 0, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_storage_that_goes_away_before_the_commit_leaves_no_snapshot() {
+        for kind in [FileType::Pack, FileType::Index, FileType::Snapshot] {
+            let (backup, snapshots) = backup_with(kind, Fault::KilledBefore);
+            assert_eq!(backup.unwrap_err().class(), ErrorClass::Temporary, "{kind:?}");
+            assert_eq!(snapshots, 0, "{kind:?}");
+        }
     }
 }

@@ -1,6 +1,11 @@
 //! What the callers of this crate can be told.
 
-use std::{error::Error as StdError, io, path::PathBuf};
+use std::{
+    error::Error as StdError,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+};
 
 use rustic_core::RusticError;
 
@@ -179,6 +184,23 @@ impl Error {
     }
 }
 
+/// Calls the engine. It panics where it finds what it thinks impossible, such as a pack that ends too early; that is an
+/// error of this operation and not the end of the process.
+pub(crate) fn call_engine<T>(
+    url: &str,
+    action: &'static str,
+    call: impl FnOnce() -> Result<T, Box<RusticError>>,
+) -> Result<T, Error> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(outcome) => outcome.map_err(|error| Error::from_engine(url, action, &error)),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(Error::Engine { action, detail: format!("the engine panicked: {}", one_line(text)) })
+        }
+    }
+}
+
 /// Whether data was not encrypted with the key at hand, or was changed since.
 pub(crate) fn is_authentication_failure(error: &RusticError) -> bool {
     const CODE: &str = "C001";
@@ -223,6 +245,12 @@ mod tests {
         let inner = RusticError::new(ErrorKind::Cryptography, "MAC").attach_error_code("C001");
         let outer = RusticError::with_source(ErrorKind::Cryptography, "error processing", inner);
         assert_eq!(Error::from_engine("u", "check", &outer).class(), ErrorClass::Integrity);
+    }
+
+    #[test]
+    fn a_panic_of_the_engine_is_an_error() {
+        let error = call_engine::<()>("u", "check", || panic!("split_to out of bounds")).unwrap_err();
+        assert_eq!(error.to_string(), "check failed: the engine panicked: split_to out of bounds");
     }
 
     #[test]

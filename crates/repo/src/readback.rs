@@ -17,7 +17,7 @@ use rustic_core::{DataId, IndexedFullStatus, Repository as Engine, RusticError, 
 use sha2::{Digest, Sha256};
 
 use self::prefetch::{Prefetch, Wanted};
-use crate::{Error, FileDigest, Repository, StorageErrorKind, backend::Storage};
+use crate::{Error, FileDigest, Repository, StorageErrorKind, backend::Storage, error::call_engine};
 
 /// Plain bytes of one segment, unless a single blob is larger. Bounds the memory of a read, together with the fact that a
 /// blob is hardly larger in a pack than in plain.
@@ -35,9 +35,8 @@ impl<'a> TreeReader<'a> {
     pub(crate) fn new(repository: &'a Repository) -> Result<Self, Error> {
         let prefetch = Arc::new(Prefetch::new(repository.storage.clone()));
         let storage: Arc<dyn Storage> = prefetch.clone();
-        let engine = repository.engine_on(&storage)?.to_indexed();
-        let engine =
-            engine.map_err(|error| Error::from_engine(&repository.url, "reading the index", &error))?;
+        let engine = repository.engine_on(&storage)?;
+        let engine = call_engine(&repository.url, "reading the index", || engine.to_indexed())?;
         Ok(Self { repository, engine, prefetch })
     }
 
@@ -46,7 +45,7 @@ impl<'a> TreeReader<'a> {
         let mut nodes = Vec::new();
         let mut pending = vec![(PathBuf::from("/"), root)];
         while let Some((directory, tree)) = pending.pop() {
-            let tree = self.engine.get_tree(&tree).map_err(|error| self.unreadable(&directory, &error))?;
+            let tree = self.read(&directory, || self.engine.get_tree(&tree))?;
             for node in tree.nodes {
                 let path = directory.join(self.plain_name(&directory, &node)?);
                 if let Some(subtree) = node.subtree.filter(|_| node.is_dir()) {
@@ -80,10 +79,10 @@ impl<'a> TreeReader<'a> {
             self.prefetch.load(wanted).map_err(|cause| self.unreadable_storage(path, cause))?;
             let mut part = node.clone();
             part.content = Some(segment.into_iter().map(|(id, _)| id).collect());
-            if let Err(error) = self.engine.dump(&part, &mut output) {
+            if let Err(error) = self.read(path, || self.engine.dump(&part, &mut output)) {
                 return Err(match output.failure.take() {
                     Some(cause) => ReadError::Output(cause),
-                    None => ReadError::Repository(self.unreadable(path, &error)),
+                    None => ReadError::Repository(error),
                 });
             }
         }
@@ -96,7 +95,7 @@ impl<'a> TreeReader<'a> {
         let mut segments: Vec<Vec<(DataId, Wanted)>> = Vec::new();
         let mut size = 0;
         for id in content {
-            let entry = self.engine.get_index_entry(id).map_err(|error| self.unreadable(path, &error))?;
+            let entry = self.read(path, || self.engine.get_index_entry(id))?;
             let length = u64::from(entry.data_length());
             if segments.is_empty() || size + length > SEGMENT {
                 segments.push(Vec::new());
@@ -112,15 +111,16 @@ impl<'a> TreeReader<'a> {
         Ok(segments)
     }
 
-    fn unreadable(&self, path: &Path, error: &RusticError) -> Error {
+    /// Calls the engine on behalf of `path`, which its errors then name.
+    fn read<T>(&self, path: &Path, call: impl FnOnce() -> Result<T, Box<RusticError>>) -> Result<T, Error> {
         let url = &self.repository.url;
-        match Error::from_engine(url, "reading back", error) {
+        call_engine(url, "reading back", call).map_err(|error| match error {
             Error::Storage { cause, .. } => self.unreadable_storage(path, cause),
             Error::Damaged { detail, .. } | Error::Engine { detail, .. } => {
                 Error::damaged(url, format!("`{}` cannot be read: {detail}", path.display()))
             }
             error => error,
-        }
+        })
     }
 
     /// A pack that is gone is damage; a storage that does not answer is not.
@@ -228,4 +228,48 @@ fn digest(reader: &TreeReader<'_>, path: &Path, node: &Node) -> Result<FileDiges
     })?;
     let sha256 = hex::encode(hashing.0.finalize());
     Ok(FileDigest { path: path.to_string_lossy().into_owned(), size, sha256 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BackupRequest, InitOptions, Location, MemoryStore, Source, snapshot};
+
+    struct FullDisk(u64);
+
+    impl Write for FullDisk {
+        fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(buffer.len() as u64).ok_or(io::ErrorKind::StorageFull)?;
+            Ok(buffer.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_of_the_output_not_a_panic() {
+        let location = Location::Memory(MemoryStore::new());
+        let (repository, _) =
+            Repository::init(&location, &"password".into(), &InitOptions::default()).unwrap();
+        let content: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+        let backup = repository.backup(BackupRequest {
+            time: jiff::Timestamp::now(),
+            host: "host".to_owned(),
+            tags: Vec::new(),
+            path: "/data".to_owned(),
+            sources: vec![Source {
+                path: "/data/file".to_owned(),
+                size: content.len() as u64,
+                mode: 0o600,
+                reader: Box::new(io::Cursor::new(content)),
+            }],
+        });
+        let tree = snapshot::load(&repository, &backup.unwrap().snapshot_id).unwrap().tree;
+        let reader = TreeReader::new(&repository).unwrap();
+        let nodes = reader.walk(tree).unwrap();
+        let (path, node) = nodes.iter().find(|(_, node)| node.is_file()).unwrap();
+        let error = reader.copy(path, node, &mut FullDisk(100_000)).unwrap_err();
+        assert!(matches!(error, ReadError::Output(cause) if cause.kind() == io::ErrorKind::StorageFull));
+    }
 }

@@ -9,7 +9,7 @@ use rustic_core::{
 };
 use serde::Serialize;
 
-use crate::{Error, Repository};
+use crate::{Error, Repository, StorageErrorKind, error::call_engine};
 
 /// Full id of a snapshot: 64 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -97,10 +97,8 @@ impl Snapshot {
 }
 
 pub(crate) fn list(repository: &Repository) -> Result<Vec<Snapshot>, Error> {
-    let files = repository
-        .engine()?
-        .get_all_snapshots()
-        .map_err(|error| Error::from_engine(&repository.url, "reading the snapshots", &error))?;
+    let engine = repository.engine()?;
+    let files = call_engine(&repository.url, "reading the snapshots", || engine.get_all_snapshots())?;
     let mut snapshots: Vec<_> = files.iter().map(Snapshot::from_file).collect();
     snapshots.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
     Ok(snapshots)
@@ -131,16 +129,16 @@ fn resolve(repository: &Repository, prefix: &str) -> Result<SnapshotId, Error> {
 /// The snapshot file itself.
 pub(crate) fn load(repository: &Repository, id: &SnapshotId) -> Result<SnapshotFile, Error> {
     let engine_id = EngineId::from(id.engine_id());
-    match repository.engine()?.get_file::<SnapshotFile>(&engine_id) {
+    let engine = repository.engine()?;
+    match call_engine(&repository.url, "reading the snapshot", || engine.get_file::<SnapshotFile>(&engine_id))
+    {
         Ok(mut file) => {
             file.id = engine_id;
             Ok(file)
         }
-        Err(error) => match Error::from_engine(&repository.url, "reading the snapshot", &error) {
-            Error::Storage { cause, .. } if cause.kind == crate::StorageErrorKind::Missing => {
-                Err(Error::NoSuchSnapshot { url: repository.url.clone(), id: id.to_string() })
-            }
-            error => Err(error),
-        },
+        Err(Error::Storage { cause, .. }) if cause.kind == StorageErrorKind::Missing => {
+            Err(Error::NoSuchSnapshot { url: repository.url.clone(), id: id.to_string() })
+        }
+        Err(error) => Err(error),
     }
 }

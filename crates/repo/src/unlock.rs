@@ -36,7 +36,7 @@ pub(crate) enum Unlocking {
     Open { unlocked: Box<Unlocked>, key: Id, strays: Vec<Id> },
     /// No key opens.
     WrongPassword,
-    /// Keys open, and none of them decrypts the config.
+    /// Keys open, and none of them decrypts the config, which is no other's either: every key opens.
     OnlyStrays,
 }
 
@@ -55,8 +55,12 @@ pub(crate) fn unlock(
 ) -> Result<Unlocking, Error> {
     let mut found = None;
     let mut strays = Vec::new();
+    let mut closed = 0;
     for key in list_keys(storage)? {
-        let Some(master) = open_key(storage, &key, password)? else { continue };
+        let Some(master) = open_key(storage, &key, password)? else {
+            closed += 1;
+            continue;
+        };
         match engine_with_key(storage, &master)? {
             Some(engine) => {
                 found.get_or_insert((Box::new(Unlocked { master, engine }), key));
@@ -69,7 +73,8 @@ pub(crate) fn unlock(
     }
     Ok(match found {
         Some((unlocked, key)) => Unlocking::Open { unlocked, key, strays },
-        None if strays.is_empty() => Unlocking::WrongPassword,
+        // A key that does not open may be the right one.
+        None if strays.is_empty() || closed > 0 => Unlocking::WrongPassword,
         None => Unlocking::OnlyStrays,
     })
 }

@@ -5,6 +5,8 @@
 
 mod adapter;
 mod failure;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod local;
 mod memory;
 mod s3;

@@ -15,6 +15,11 @@ use aws_smithy_runtime_api::client::{
     retries::classifiers::{ClassifyRetry, RetryAction},
 };
 
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
 use super::failure::is_certificate_refusal;
 use crate::{
     Addressing, S3Location,
@@ -26,8 +31,11 @@ const ATTEMPTS: u32 = 5;
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For one attempt up to the response's headers, the upload of a pack included.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_mins(2);
+/// For one attempt of a small request, up to the response's headers.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// For one attempt of an upload: a pack over a slow line. One that stalls is ended earlier, by the SDK itself.
+const UPLOAD_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A client for the location. Sends nothing yet.
 pub(super) fn build(location: &S3Location) -> Result<Client, StorageError> {
@@ -55,27 +63,44 @@ pub(super) fn build(location: &S3Location) -> Result<Client, StorageError> {
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_max_backoff(MAX_BACKOFF))
         .retry_classifier(CertificateIsFinal)
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(CONNECT_TIMEOUT)
-                .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-                .build(),
-        );
+        .timeout_config(timeouts(ATTEMPT_TIMEOUT));
     Ok(Client::from_conf(config.build()))
 }
 
+/// What an upload does differently.
+pub(super) fn for_upload() -> aws_sdk_s3::config::Builder {
+    aws_sdk_s3::Config::builder().timeout_config(timeouts(UPLOAD_TIMEOUT))
+}
+
+fn timeouts(attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(attempt).build()
+}
+
+/// The system's authorities and those of `pem`.
 fn trusting(pem: &[u8]) -> Result<tls::TlsContext, StorageError> {
-    let unusable = |detail: String| {
+    check_certificates(pem).map_err(|detail| {
         StorageError::with_detail("read", "CA certificate", StorageErrorKind::Unusable, detail)
-    };
-    // The SDK panics on PEM it cannot read; this looks for the one thing that must be there.
-    if !String::from_utf8_lossy(pem).contains("-----BEGIN CERTIFICATE-----") {
-        return Err(unusable(
-            "it holds no PEM certificate (no line `-----BEGIN CERTIFICATE-----`)".to_owned(),
-        ));
-    }
+    })?;
     let store = tls::TrustStore::empty().with_native_roots(true).with_pem_certificate(pem);
-    tls::TlsContext::builder().with_trust_store(store).build().map_err(|error| unusable(chain(&error)))
+    tls::TlsContext::builder()
+        .with_trust_store(store)
+        .build()
+        .map_err(|error| StorageError::new("read", "CA certificate", StorageErrorKind::Unusable, &error))
+}
+
+/// Reads the certificates as the SDK will: where it finds an error, it panics.
+fn check_certificates(pem: &[u8]) -> Result<(), String> {
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| format!("it is no PEM file: {error}"))?;
+        store
+            .add(certificate)
+            .map_err(|error| format!("it holds a certificate that cannot be read: {error}"))?;
+    }
+    if store.is_empty() {
+        return Err("it holds no PEM certificate (no line `-----BEGIN CERTIFICATE-----`)".to_owned());
+    }
+    Ok(())
 }
 
 /// Ends the retries of a request whose server shows a certificate we do not trust: waiting does not change it.

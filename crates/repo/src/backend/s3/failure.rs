@@ -51,6 +51,11 @@ pub(super) fn says_exists(error: &StorageError) -> bool {
         && (error.detail.contains("PreconditionFailed") || error.detail.contains("HTTP 412"))
 }
 
+/// Whether a conditional put failed because another one was under way.
+pub(super) fn says_conflict(error: &StorageError) -> bool {
+    error.action == "put" && error.detail.contains("ConditionalRequestConflict")
+}
+
 /// Whether a conditional put failed because the server does not know conditions.
 pub(super) fn says_unconditional(error: &StorageError) -> bool {
     error.action == "put" && (error.detail.contains("NotImplemented") || error.detail.contains("HTTP 501"))
@@ -97,7 +102,7 @@ fn of_answer(code: Option<&str>, status: u16) -> StorageErrorKind {
         }
         "RequestTimeTooSkewed" => Kind::ClockSkew,
         "InvalidBucketName" => Kind::Unusable,
-        "QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage" => Kind::Full,
+        "QuotaExceeded" | "NoSpaceLeftOnDevice" | "XMinioStorageFull" | "InsufficientStorage" => Kind::Full,
         _ => match status {
             301 | 307 => Kind::WrongRegion,
             401 | 403 => Kind::AccessDenied,

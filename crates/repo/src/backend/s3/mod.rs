@@ -25,6 +25,10 @@ const BODY_ATTEMPTS: u32 = 5;
 /// Longest time one body of at most a pack may take; the SDK's timeouts end with the response's headers.
 const BODY_TIMEOUT: Duration = Duration::from_mins(2);
 
+/// Retries of a conditional put that met another one of the same object, which AWS refuses to both.
+const CONFLICT_ATTEMPTS: u32 = 10;
+const CONFLICT_PAUSE: Duration = Duration::from_millis(200);
+
 /// The region whose buckets are created without naming it.
 const DEFAULT_REGION: &str = "us-east-1";
 
@@ -127,7 +131,9 @@ impl S3Storage {
             .bucket(&self.bucket)
             .key(key)
             .set_if_none_match(condition.map(str::to_owned))
-            .body(ByteStream::from(content));
+            .body(ByteStream::from(content))
+            .customize()
+            .config_override(client::for_upload());
         self.runtime.block_on(request.send()).map(drop).map_err(|error| classify("put", key, &error))
     }
 
@@ -216,7 +222,15 @@ impl Storage for S3Storage {
 
     fn create_new(&self, kind: FileType, id: &Id, content: Bytes) -> Result<Creation, StorageError> {
         let key = self.object(kind, id);
-        match self.put(&key, content.clone(), Some("*")) {
+        let mut outcome = self.put(&key, content.clone(), Some("*"));
+        for _ in 0..CONFLICT_ATTEMPTS {
+            match &outcome {
+                Err(error) if failure::says_conflict(error) => std::thread::sleep(CONFLICT_PAUSE),
+                _ => break,
+            }
+            outcome = self.put(&key, content.clone(), Some("*"));
+        }
+        match outcome {
             Ok(()) => Ok(Creation::Created),
             Err(error) if failure::says_exists(&error) => {
                 // A retry of the SDK also meets the object its first, unanswered attempt has made.

@@ -1,0 +1,8 @@
+//! The repository against real servers, judged by stock restic.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the functions that tests share are tests, too")]
+
+mod backup;
+mod fixture;
+mod locations;
+mod restore;
+mod s3_faults;
