@@ -48,14 +48,17 @@ lint: ## formatting, clippy, generated files, who imports whom
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo xtask gen --check
 	cargo xtask deps
+# Everywhere cargo is given targets, never packages: with a package's name it would take the features which that package
+# alone asks for, and compile what all share once more.
 unit: ## the tests that need no cluster; they start etcd and S3 servers of their own
 	$(RUN) cargo test --release --workspace --exclude kubedr-e2e
+E2E := --test e2e --test guides --test secrets --test uninstall
 e2e: images ## the tests on a cluster of their own, which is removed afterwards (KEEP=1 leaves it)
-	cargo test --release --package kubedr-e2e --no-run
-	$(ON_TEST_CLUSTER) cargo test --release --package kubedr-e2e $(ARGS)
+	cargo test --release $(E2E) --no-run
+	$(ON_TEST_CLUSTER) cargo test --release $(E2E) $(ARGS)
 bench: images ## the figures of the README: memory and time of a backup, beside restic; the operator's memory
-	cargo build --release --package kubedr-e2e --bin bench
-	$(ON_TEST_CLUSTER) cargo run --release --package kubedr-e2e --bin bench
+	cargo build --release --bin bench
+	$(ON_TEST_CLUSTER) cargo run --release --bin bench
 
 images: tools ## compiles and packs the two images
 	@e2e/cluster/image build; e2e/cluster/image env
