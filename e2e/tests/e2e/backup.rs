@@ -157,25 +157,24 @@ fn backup_pod(t: &Case, run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// Type, mode, owner, size and link target of everything below a directory.
+/// Type, mode, owner and link target of everything below a directory, and the minute in which a file was written.
 fn inventory(dir: &Path) -> String {
-    let out = run(Command::new("find")
-        .arg(".")
-        .args(["-mindepth", "1", "-printf", "%p %y %m %U:%G %l %t\n"])
-        .current_dir(dir));
+    let what = [
+        "(",
+        "-type",
+        "f",
+        "-printf",
+        "%p %y %m %U:%G %TFT%TH:%TM\n",
+        ")",
+        "-o",
+        "-printf",
+        "%p %y %m %U:%G %l\n",
+    ];
+    let out = run(Command::new("find").arg(".").args(["-mindepth", "1"]).args(what).current_dir(dir));
     assert_success(&out);
-    // the time of a link or directory is when tar made it
-    let mut lines: Vec<_> = text(&out.stdout)
-        .lines()
-        .map(|line| {
-            if line.contains(" f ") {
-                line.to_owned()
-            } else {
-                line.split(':').next().unwrap_or(line).to_owned()
-            }
-        })
-        .collect();
-    lines.sort();
+    let listed = text(&out.stdout);
+    let mut lines: Vec<_> = listed.lines().collect();
+    lines.sort_unstable();
     lines.join("\n")
 }
 
