@@ -5,6 +5,8 @@ pub mod location;
 pub mod policy;
 pub mod restore;
 pub mod run;
+#[cfg(test)]
+mod scenarios;
 
 use std::fmt::Debug;
 use std::hash::Hash;

@@ -97,14 +97,24 @@ impl Facts<'_> {
             PodState::Waiting(what) => match newest(self.events, pod::BLOCKING_EVENTS) {
                 Some(message) => {
                     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("?");
+                    let advice = advice(&message);
+                    let name = pod.name_any();
                     Verdict::CannotStart(format!(
-                        "pod `{}` cannot start on node `{node}`: {message}",
-                        pod.name_any()
+                        "pod `{name}` cannot start on node `{node}`: {message}{advice}"
                     ))
                 }
                 None => Verdict::Starting(what),
             },
         }
+    }
+}
+
+/// What to do about what an event tells, where that is not plain.
+fn advice(message: &str) -> &'static str {
+    if message.contains("hostPath type check failed") {
+        "; correct `spec.certsDir` of the policy: it has to be a directory of the master node"
+    } else {
+        ""
     }
 }
 

@@ -57,6 +57,11 @@ impl FakeApi {
         self.state().refusals.insert(path.to_owned(), (code, message.to_owned()));
     }
 
+    /// From now on writes to this path are taken again.
+    pub fn accept(&self, path: &str) {
+        self.state().refusals.remove(path);
+    }
+
     /// What was asked so far, as `METHOD path`, and forgets it.
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut self.state().requests)
@@ -84,10 +89,8 @@ impl FakeApi {
 }
 
 fn status(code: u16, message: &str) -> (u16, Value) {
-    (
-        code,
-        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message, "reason": ""}),
-    )
+    let reason = if code == 404 { "NotFound" } else { "" };
+    (code, json!({"kind": "Status", "status": "Failure", "code": code, "message": message, "reason": reason}))
 }
 
 impl State {

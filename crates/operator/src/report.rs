@@ -6,8 +6,9 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Resource, ResourceExt};
 use kubedr_api::names::field_manager;
 use kubedr_api::{
-    BackupLocation, EventReason, EventSubject, InitOutcome, InitReport, MetadataBackupPolicy, RunIdentity,
-    RunOutcome, RunReport, event_for, init_status_patch, run_status_patch,
+    BackupLocation, EventReason, EventSubject, InitOutcome, InitReport, MetadataBackupPolicy,
+    MetadataBackupPolicyStatus, Phase, RunIdentity, RunOutcome, RunReport, event_for, init_status_patch,
+    run_status_patch,
 };
 
 use crate::api_call::{ApiError, call};
@@ -49,10 +50,16 @@ pub async fn backup_failed(
             return Ok(());
         };
         let now = Timestamp::now();
-        if let Some(status) = report.merge(&found.status.clone().unwrap_or_default(), now) {
+        let known = found.status.clone().unwrap_or_default();
+        if succeeded(&known, &job_uid) {
+            // The job told of its success and failed afterwards, or our view of it is stale.
+            return Ok(());
+        }
+        if let Some(status) = report.merge(&known, now) {
             let patch = run_status_patch(policy, &found.resource_version().unwrap_or_default(), &status);
             let params = PatchParams::apply(field_manager::JOB).force();
             let action = || format!("write the status of policy `{policy}`");
+            tracing::info!(policy, job = report.run.job_name, reason = message, "a backup failed");
             match call(action, api.patch_status(policy, &params, &Patch::Apply(&patch))).await {
                 Err(error) if error.is_conflict() => continue,
                 written => written.map(|_| ())?,
@@ -72,6 +79,11 @@ pub async fn backup_failed(
     Err(ReportError::Conflict { name: policy.to_owned() })
 }
 
+fn succeeded(status: &MetadataBackupPolicyStatus, job_uid: &str) -> bool {
+    status.backup_status == Some(Phase::Completed)
+        && status.last_run.as_ref().is_some_and(|run| run.job_uid == job_uid)
+}
+
 /// Tells a location that an init job has begun or failed.
 pub async fn init(
     ctx: &Context,
@@ -89,6 +101,9 @@ pub async fn init(
             let patch = init_status_patch(location, &found.resource_version().unwrap_or_default(), &status);
             let params = PatchParams::apply(field_manager::JOB).force();
             let action = || format!("write the status of location `{location}`");
+            if let InitOutcome::Failed(reason) = &report.outcome {
+                tracing::info!(location, reason, "an init job failed");
+            }
             match call(action, api.patch_status(location, &params, &Patch::Apply(&patch))).await {
                 Err(error) if error.is_conflict() => continue,
                 written => written.map(|_| ())?,

@@ -110,7 +110,7 @@ fn why_ended(pod: &Pod, ended: &ContainerStateTerminated) -> String {
              `job.resources.limits.memory` of the chart (opening a repository alone takes 128 MiB)"
         );
     }
-    let said = ended.message.as_deref().map(last_line).filter(|line| !line.is_empty());
+    let said = ended.message.as_deref().and_then(last_words);
     match (ended.exit_code, said) {
         (exit_code::REPORTING, said) => format!(
             "the work is done and stored, but the API server did not take the report: {}; check the rights of the job's \
@@ -120,7 +120,9 @@ fn why_ended(pod: &Pod, ended: &ContainerStateTerminated) -> String {
         (exit_code::TERMINATED, _) if pod.metadata.deletion_timestamp.is_some() => {
             format!("pod `{name}` was deleted before it had finished")
         }
-        (_, Some(said)) => said,
+        // The codes with which the job ends on purpose, having written one line of what is wrong.
+        (2..=9, Some(said)) => said,
+        (code, Some(said)) => format!("pod `{name}` ended with exit code {code}; its last words: {said}"),
         (137, None) => {
             format!("pod `{name}` was killed (exit code 137); the node may have run out of memory")
         }
@@ -143,9 +145,21 @@ fn evicted(pod: &Pod) -> Option<String> {
 }
 
 /// The job's error is one line; where the kubelet took the end of the log instead, the last line tells most.
-fn last_line(message: &str) -> String {
-    let line = message.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    shorten(line, MESSAGE_MAX)
+fn last_words(message: &str) -> Option<String> {
+    // A panic ends with a note on backtraces.
+    let tells = |line: &&str| !line.is_empty() && !line.starts_with("note:");
+    let line = message.lines().rev().map(str::trim).find(tells)?;
+    Some(shorten(&logged(line).unwrap_or_else(|| line.to_owned()), MESSAGE_MAX))
+}
+
+/// Message and error of a line of a JSON log.
+fn logged(line: &str) -> Option<String> {
+    let record: serde_json::Value = serde_json::from_str(line).ok()?;
+    let text = |key: &str| record.get(key)?.as_str();
+    match (text("message"), text("error")) {
+        (Some(message), Some(error)) => Some(format!("{message}: {error}")),
+        (message, error) => message.or(error).map(str::to_owned),
+    }
 }
 
 fn image(pod: &Pod) -> &str {

@@ -85,6 +85,21 @@ fn of_a_log_the_last_line_is_told() {
 }
 
 #[test]
+fn a_panic_is_told_with_its_exit_code_and_without_the_note_on_backtraces() {
+    let said =
+        r#""thread 'main' panicked at src/main.rs:1:\nindex out of bounds\nnote: run with RUST_BACKTRACE=1""#;
+    let message = why_failed(&[terminated(&format!("{{exitCode: 101, reason: Error, message: {said}}}"))]);
+    assert_eq!(message, "pod `daily-1-x` ended with exit code 101; its last words: index out of bounds");
+}
+
+#[test]
+fn a_line_of_a_json_log_is_told_as_text() {
+    let said = r#"'{"level":"ERROR","message":"the job failed","error":"no route"}'"#;
+    let message = why_failed(&[terminated(&format!("{{exitCode: 4, reason: Error, message: {said}}}"))]);
+    assert_eq!(message, "the job failed: no route");
+}
+
+#[test]
 fn a_job_killed_for_its_memory_names_the_limit_and_the_value_to_raise() {
     let message = why_failed(&[terminated("{exitCode: 137, reason: OOMKilled}")]);
     assert!(message.contains("`256Mi`") && message.contains("`job.resources.limits.memory`"), "{message}");
@@ -163,7 +178,10 @@ fn a_directory_that_the_node_lacks_is_told_from_the_newest_event() {
         event("Scheduled", 10, "assigned"),
     ];
     let message = why_stuck(waiting("{reason: ContainerCreating}"), &events);
-    assert!(message.contains("`n1`") && message.ends_with("/etc/pki is not a directory"), "{message}");
+    assert!(
+        message.contains("`n1`") && message.contains("/etc/pki is not a directory; correct `spec.certsDir`"),
+        "{message}"
+    );
 }
 
 #[test]

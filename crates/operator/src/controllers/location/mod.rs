@@ -4,6 +4,7 @@ mod build;
 mod decide;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
@@ -15,7 +16,7 @@ use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Resource, ResourceExt};
 use kubedr_api::names::{annotation, field_manager, finalizer, job_type, label};
-use kubedr_api::{BackupLocation, BackupLocationStatus, InitOutcome};
+use kubedr_api::{BackupLocation, ConditionReason, InitOutcome, InitReport};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -24,12 +25,16 @@ use crate::context::Context;
 use crate::controllers::run::init_report;
 use crate::controllers::{changes, drive, forget_details, legacy_finalizer};
 use crate::metrics::ControllerName;
+use crate::occasion::short_hash;
 use crate::report::{self, ReportError};
-use crate::standing::{self, Generation, Target};
+use crate::standing::{self, Generation, Standing, Target};
 use decide::{Action, InitJob, Wanted, decide};
 
 /// Name of the kind.
 const KIND: &str = "BackupLocation";
+
+/// A refusal may have its cause outside of the location, such as a quota or a missing right, of which no watch tells.
+const REFUSED_RETRY: Duration = Duration::from_mins(1);
 
 /// As it is watched: an object that does not fit the type does not hide the others.
 type Guarded = DeserializeGuard<BackupLocation>;
@@ -46,9 +51,10 @@ pub enum LocationError {
 }
 
 /// Context of this controller.
-struct Locations {
-    ctx: Arc<Context>,
-    secrets: Store<PartialObjectMeta<Secret>>,
+pub(super) struct Locations {
+    pub(super) ctx: Arc<Context>,
+    /// Metadata of the Secrets.
+    pub(super) secrets: Store<PartialObjectMeta<Secret>>,
 }
 
 /// Runs until `shutdown`.
@@ -84,7 +90,10 @@ fn users_of(secret: &str, locations: &Store<Guarded>) -> Vec<ObjectRef<Guarded>>
     users.map(|location| ObjectRef::from_obj(&*location)).collect()
 }
 
-async fn reconcile(guarded: Arc<Guarded>, shared: Arc<Locations>) -> Result<Requeue, LocationError> {
+pub(super) async fn reconcile(
+    guarded: Arc<Guarded>,
+    shared: Arc<Locations>,
+) -> Result<Requeue, LocationError> {
     let ctx = &shared.ctx;
     legacy_finalizer::remove::<BackupLocation>(ctx, guarded.meta(), finalizer::LOCATION).await?;
     if guarded.meta().deletion_timestamp.is_some() {
@@ -104,8 +113,21 @@ async fn reconcile(guarded: Arc<Guarded>, shared: Arc<Locations>) -> Result<Requ
     let jobs: Vec<_> = jobs_of(ctx, location).await?.iter().map(InitJob::of).collect();
     let status = location.status.clone().unwrap_or_default();
     let action = decide(&wanted, &status, &jobs, Timestamp::now());
-    let requeue = perform(ctx, location, &wanted, &action).await?;
-    tell(ctx, location, &action, &status).await?;
+    let (requeue, standing) = match perform(ctx, location, &wanted, &action).await {
+        Ok(requeue) => (requeue, decide::standing(&action, &status)),
+        Err(LocationError::Api(error)) if error.is_refusal() => {
+            let standing = tell_refusal(ctx, location, &wanted, &error).await?;
+            (Requeue::requeue(REFUSED_RETRY), standing)
+        }
+        Err(error) => return Err(error),
+    };
+    let target = Target {
+        subject: report::subject(KIND, location),
+        generation: location.metadata.generation,
+        conditions: &status.conditions,
+        observed: Generation::OfTheJob,
+    };
+    standing::write::<BackupLocation>(ctx, target, &standing).await?;
     Ok(requeue)
 }
 
@@ -192,17 +214,22 @@ async fn mark_uninitialized(ctx: &Context, location: &BackupLocation) -> Result<
     Ok(())
 }
 
-async fn tell(
+/// Tells that no job could be started, since there is none that could.
+async fn tell_refusal(
     ctx: &Context,
     location: &BackupLocation,
-    action: &Action,
-    status: &BackupLocationStatus,
-) -> Result<(), ReportError> {
-    let target = Target {
-        subject: report::subject(KIND, location),
-        generation: location.metadata.generation,
-        conditions: &status.conditions,
-        observed: Generation::OfTheJob,
+    wanted: &Wanted,
+    error: &ApiError,
+) -> Result<Standing, ReportError> {
+    let message = format!("{error}; correct what the message names");
+    let generation = wanted.generation.to_string();
+    let report = InitReport {
+        // There is no Job whose UID could name the occasion.
+        job_uid: short_hash(&[&location.uid().unwrap_or_default(), &generation, &message]),
+        generation: wanted.generation,
+        credentials_version: wanted.credentials_version.clone(),
+        outcome: InitOutcome::Failed(message.clone()),
     };
-    standing::write::<BackupLocation>(ctx, target, &decide::standing(action, status)).await
+    report::init(ctx, &location.name_any(), &report, Timestamp::now()).await?;
+    Ok(Standing { reason: ConditionReason::InitFailed, message })
 }

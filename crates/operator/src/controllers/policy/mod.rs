@@ -2,8 +2,10 @@
 
 mod build;
 mod decide;
+mod drift;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -30,6 +32,9 @@ use decide::{Action, LocationState, decide};
 
 /// Name of the kind.
 const KIND: &str = "MetadataBackupPolicy";
+
+/// A refusal may have its cause outside of the policy, such as a quota or a missing right, of which no watch tells.
+const REFUSED_RETRY: Duration = Duration::from_mins(1);
 
 /// As it is watched: an object that does not fit the type does not hide the others.
 type Guarded = DeserializeGuard<MetadataBackupPolicy>;
@@ -75,7 +80,7 @@ fn users_of(location: &str, policies: &Store<Guarded>) -> Vec<ObjectRef<Guarded>
     users.map(|policy| ObjectRef::from_obj(&*policy)).collect()
 }
 
-async fn reconcile(guarded: Arc<Guarded>, ctx: Arc<Context>) -> Result<Requeue, PolicyError> {
+pub(super) async fn reconcile(guarded: Arc<Guarded>, ctx: Arc<Context>) -> Result<Requeue, PolicyError> {
     let ctx = &*ctx;
     legacy_finalizer::remove::<MetadataBackupPolicy>(ctx, guarded.meta(), finalizer::POLICY).await?;
     if guarded.meta().deletion_timestamp.is_some() {
@@ -94,9 +99,9 @@ async fn reconcile(guarded: Arc<Guarded>, ctx: Arc<Context>) -> Result<Requeue, 
     let location = read_location(ctx, &policy.spec.destination).await?;
     let cron_job = read_cron_job(ctx, policy).await?;
     let (action, standing) = decide(&policy.spec, &LocationState::of(location.as_ref()), cron_job.as_ref());
-    let standing = match perform(ctx, policy, &action).await {
-        Ok(()) => standing,
-        Err(error) if error.is_refusal() => refused(&error),
+    let (standing, requeue) = match perform(ctx, policy, &action).await {
+        Ok(()) => (standing, Requeue::await_change()),
+        Err(error) if error.is_refusal() => (refused(&error), Requeue::requeue(REFUSED_RETRY)),
         Err(error) => return Err(error.into()),
     };
     let target = Target {
@@ -106,7 +111,7 @@ async fn reconcile(guarded: Arc<Guarded>, ctx: Arc<Context>) -> Result<Requeue, 
         observed: Generation::Observed(status.observed_generation),
     };
     standing::write::<MetadataBackupPolicy>(ctx, target, &standing).await?;
-    Ok(Requeue::await_change())
+    Ok(requeue)
 }
 
 async fn read_location(ctx: &Context, name: &str) -> Result<Option<BackupLocation>, ApiError> {
@@ -119,26 +124,36 @@ async fn read_cron_job(ctx: &Context, policy: &MetadataBackupPolicy) -> Result<O
 }
 
 async fn perform(ctx: &Context, policy: &MetadataBackupPolicy, action: &Action) -> Result<(), ApiError> {
-    let api = ctx.api::<CronJob>();
-    let name = cron_job_name(&policy.name_any());
     match action {
-        Action::Leave => {}
+        Action::Leave => Ok(()),
         Action::Apply(destination) => {
-            let cron_job = build::build_cron_job(policy, destination, &ctx.settings, &ctx.cluster_uid);
-            let params = PatchParams::apply(field_manager::OPERATOR).force();
-            call(|| format!("apply CronJob `{name}`"), api.patch(&name, &params, &Patch::Apply(&cron_job)))
-                .await?;
+            apply(ctx, &build::build_cron_job(policy, destination, &ctx.settings, &ctx.cluster_uid)).await
         }
         Action::Suspend => {
-            let params = PatchParams {
-                field_manager: Some(field_manager::OPERATOR.to_owned()),
-                ..PatchParams::default()
-            };
+            let name = cron_job_name(&policy.name_any());
             let patch = Patch::Merge(json!({ "spec": { "suspend": true } }));
-            call(|| format!("suspend CronJob `{name}`"), api.patch(&name, &params, &patch)).await?;
+            let api = ctx.api::<CronJob>();
+            call(|| format!("suspend CronJob `{name}`"), api.patch(&name, &ours(), &patch)).await.map(|_| ())
         }
     }
+}
+
+async fn apply(ctx: &Context, wanted: &CronJob) -> Result<(), ApiError> {
+    let api = ctx.api::<CronJob>();
+    let name = wanted.name_any();
+    let params = PatchParams::apply(field_manager::OPERATOR).force();
+    let action = || format!("apply CronJob `{name}`");
+    let applied = call(action, api.patch(&name, &params, &Patch::Apply(wanted))).await?;
+    if drift::has_foreign_entries(&applied, wanted) {
+        tracing::warn!(cron_job = name, "entries that somebody else added are removed");
+        let patch = Patch::Merge(drift::replacement(wanted));
+        call(action, api.patch(&name, &ours(), &patch)).await?;
+    }
     Ok(())
+}
+
+fn ours() -> PatchParams {
+    PatchParams { field_manager: Some(field_manager::OPERATOR.to_owned()), ..PatchParams::default() }
 }
 
 fn refused(error: &ApiError) -> Standing {

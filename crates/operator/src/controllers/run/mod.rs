@@ -64,8 +64,12 @@ pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
     drive(ControllerName::Run, controller, reconcile, Arc::clone(&ctx), ctx, shutdown).await;
 }
 
-async fn reconcile(job: Arc<Job>, ctx: Arc<Context>) -> Result<Requeue, RunError> {
+pub(super) async fn reconcile(job: Arc<Job>, ctx: Arc<Context>) -> Result<Requeue, RunError> {
     let Some(subject) = Subject::of(&job) else { return Ok(Requeue::await_change()) };
+    if job.metadata.deletion_timestamp.is_some() {
+        // Whoever deletes it ends it: a location that starts anew, or an admin, whom the policy's controller tells.
+        return Ok(Requeue::await_change());
+    }
     let told = job.annotations().contains_key(FAILURE);
     if told && ended_at(&job).is_some() {
         return Ok(Requeue::await_change());
@@ -116,7 +120,6 @@ impl Subject {
     async fn tell(&self, ctx: &Context, job: &Job, pods: &[Pod], message: &str) -> Result<(), ReportError> {
         let now = Timestamp::now();
         let ended = ended_at(job).unwrap_or(now);
-        tracing::info!(job = job.name_any(), message, "a job failed");
         match self {
             Self::Policy(policy) => {
                 let pod = Facts { job, pods, events: &[] }.pod().map(ResourceExt::name_any);
