@@ -64,16 +64,17 @@ impl Release {
     /// Upgrades the release with further values and waits until the operator of them runs.
     pub fn upgrade(&self, more: &[&str]) -> Result<()> {
         let cluster = Cluster::get();
+        // As JSON, for a tag of digits only is a text all the same; and `--set` of a test goes over it.
+        let image = |value: &str, variable: &str| format!("image.{value}={:?}", cluster.var(variable));
         let images = [
-            format!("image.registry={}", cluster.var("IMAGE_REGISTRY")),
-            format!("image.operator.tag={}", cluster.var("OPERATOR_TAG")),
-            format!("image.backupJob.tag={}", cluster.var("BACKUP_JOB_TAG")),
+            image("registry", "IMAGE_REGISTRY"),
+            image("operator.tag", "OPERATOR_TAG"),
+            image("backupJob.tag", "BACKUP_JOB_TAG"),
         ];
         let chart = Self::chart();
         let mut args = vec!["upgrade", "--install", "kubedr", &chart, "--namespace", &self.namespace];
         args.extend(["--wait", "--timeout", "120s"]);
-        // A tag of digits only is a text all the same.
-        args.extend(images.iter().flat_map(|value| ["--set-string", value]));
+        args.extend(images.iter().flat_map(|value| ["--set-json", value]));
         args.extend(
             self.values
                 .iter()

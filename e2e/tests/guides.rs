@@ -1,6 +1,6 @@
 //! Runs the commands and objects of the documentation, each page from top to bottom in one shell, as a reader would.
 //!
-//! The README comes first; the other pages may build on what it leaves. All find the chart installed as the README says, the variables
+//! The README comes first, then the pages in the order in which a new admin reads; each may build on what the ones before left. All find the chart installed as the README says, the variables
 //! that `make -s env` prints, `KUBECONFIG`, and our tools and the job in `PATH`. They share a working directory.
 
 use std::fmt::Write;
@@ -14,15 +14,19 @@ fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the checkout")
 }
 
-/// The README, then the pages of `docs` in the order of their names.
+/// The order in which a new admin reads; what is not named here comes after, by name.
+const FIRST: [&str; 4] = ["README.md", "docs/install.md", "docs/backup.md", "docs/restore.md"];
+
 fn pages() -> Result<Vec<PathBuf>> {
-    let mut pages = Vec::new();
+    let mut pages = vec![checkout().join("README.md")];
     for file in std::fs::read_dir(checkout().join("docs"))? {
         pages.push(file?.path());
     }
     pages.retain(|page| page.extension().is_some_and(|extension| extension == "md"));
-    pages.sort();
-    pages.insert(0, checkout().join("README.md"));
+    let place = |page: &PathBuf| {
+        FIRST.iter().position(|first| page == &checkout().join(first)).unwrap_or(FIRST.len())
+    };
+    pages.sort_by_key(|page| (place(page), page.clone()));
     Ok(pages)
 }
 

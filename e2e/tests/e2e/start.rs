@@ -14,7 +14,7 @@ fn a_run_for_which_there_is_no_node_is_told() {
     case("no-node", |t| {
         t.set_up(json!({ "spec": { "options": { "master-node-label-name": "example.com/none" } } }))?;
         let run = Run::start(t, "a")?;
-        t.expect_failed(&run, seconds(30), &["example.com/none"])?;
+        t.expect_failed(&run, seconds(30), &["no node", "master-node-label-name"])?;
         t.expect_stored(0)?;
         t.apply_policy(
             json!({ "spec": { "options": { "master-node-label-name": "node-role.kubernetes.io/master" } } }),
