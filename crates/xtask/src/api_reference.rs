@@ -30,7 +30,7 @@ fn kind(page: &mut String, crd: &CustomResourceDefinition) -> anyhow::Result<()>
     writeln!(page, "\n## {}\n\n{}\n", names.kind, text(root))?;
     writeln!(page, "`kubectl get {}`, in short `kubectl get {}`.", names.plural, short_names(crd))?;
     for rule in root.x_kubernetes_validations.iter().flatten() {
-        writeln!(page, "\nRule: {}", rule.message.as_deref().unwrap_or(&rule.rule))?;
+        writeln!(page, "\nRule: {}", no_html(rule.message.as_deref().unwrap_or(&rule.rule)))?;
     }
     for part in ["spec", "status"] {
         let properties = root.properties.as_ref().and_then(|all| all.get(part));
@@ -81,7 +81,7 @@ impl Field<'_> {
         let default = self.schema.default.as_ref().map(|d| format!("`{}`", d.0)).unwrap_or_default();
         let default = if self.required && default.is_empty() { "required".to_owned() } else { default };
         let (kind, rules, text) = (type_name(self.schema), rules(self.schema), text(self.schema));
-        let cells = [format!("`{}`", self.path), kind, default, rules, text];
+        let cells = [format!("`{}`", self.path), kind, default, no_html(&rules), no_html(&text)];
         format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
     }
 }
@@ -110,6 +110,13 @@ fn rules(schema: &JSONSchemaProps) -> String {
         _ => {}
     }
     rules.join("; ")
+}
+
+/// The text with `<` written so that Markdown shows it, except in code, where it does anyway.
+fn no_html(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    let parts = parts.map(|(n, part)| if n % 2 == 0 { part.replace('<', "&lt;") } else { part.to_owned() });
+    parts.collect::<Vec<_>>().join("`")
 }
 
 /// A description on one line.
@@ -145,6 +152,11 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_placeholder_is_not_taken_for_html() {
+        assert_eq!(no_html("named <policy>-x, as `s3:<url>`"), "named &lt;policy>-x, as `s3:<url>`");
     }
 
     #[test]

@@ -11,7 +11,9 @@ mod generated;
 mod licence;
 mod values_reference;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -35,9 +37,18 @@ enum Command {
     Deps,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    let outcome = run(&Args::parse().command);
+    // No backtrace: the message is the command to run, or what to change in a manifest.
+    if let Err(error) = &outcome {
+        let _ = writeln!(std::io::stderr(), "{error:#}");
+    }
+    ExitCode::from(u8::from(outcome.is_err()))
+}
+
+fn run(command: &Command) -> anyhow::Result<()> {
     let root = workspace_root();
-    match Args::parse().command {
+    match command {
         Command::Gen { check: true } => generated::check(&root),
         Command::Gen { check: false } => generated::write(&root),
         Command::Deps => deps::check(&root),
