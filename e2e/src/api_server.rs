@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow};
 use serde_json::Value;
 
-use crate::seconds;
+use crate::{seconds, until};
 
 /// Who the API server believes to be applying objects.
 const FIELD_MANAGER: &str = "e2e";
@@ -111,7 +111,15 @@ impl ApiServer {
         }
     }
 
+    /// An answer; one that says "too many requests", as for a kind whose CRD is new, is asked for again.
     fn request(&self, method: &str, path: &str, body: Option<(&str, &Value)>) -> Result<Vec<u8>> {
+        until("the API server is ready for it", seconds(15), || match self.answer(method, path, body) {
+            Err(error) if error.downcast_ref::<Refused>().is_some_and(|r| r.code == 429) => Err(error),
+            answered => Ok(answered),
+        })?
+    }
+
+    fn answer(&self, method: &str, path: &str, body: Option<(&str, &Value)>) -> Result<Vec<u8>> {
         let what = || format!("{method} {path}");
         let (content_type, body) = match body {
             Some((content_type, value)) => (content_type, serde_json::to_vec(value)?),

@@ -276,3 +276,30 @@ fn two_policies_may_back_up_to_one_location_at_once() {
         Ok(())
     });
 }
+
+#[test]
+fn the_longest_names_work() {
+    case("long", |t| {
+        let name = |length: usize| format!("{}-{}", t.name(), "n".repeat(length - 1 - t.name().len()));
+        let (location, policy) = (name(63), name(37));
+        t.apply_location(json!({ "metadata": { "name": location } }))?;
+        t.apply_policy(json!({ "metadata": { "name": policy }, "spec": { "destination": location } }))?;
+        let cron_job = format!("{policy}-backup-cronjob");
+        kubedr_e2e::until("the CronJob", 60 * second(), || t.get("cronjobs", &cron_job))?;
+        let job = format!("{}-a", t.name());
+        t.cluster().kubectl(&[
+            "--namespace",
+            t.namespace(),
+            "create",
+            "job",
+            &job,
+            &format!("--from=cronjob/{cron_job}"),
+        ])?;
+        Run::of(t, &job)?.await_end(t, "Succeeded", 120 * second())?;
+        let status = t.get("metadatabackuppolicies", &policy)?["status"].take();
+        ensure!(status["backupStatus"] == "Completed", "{status}");
+        let location = t.get("backuplocations", &location)?["status"].take();
+        ensure!(location["initStatus"] == "Completed", "{location}");
+        Ok(())
+    });
+}

@@ -57,6 +57,15 @@ fn the_operator_is_restricted_and_its_endpoints_answer() {
 }
 
 #[test]
+fn helm_test_starts_both_images() {
+    case("helm-test", |t| {
+        let output = t.cluster().helm(&["test", "kubedr", "--namespace", t.namespace(), "--timeout=60s"])?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    });
+}
+
+#[test]
 fn kubectl_get_kubedr_answers_whether_it_works() {
     case("columns", |t| {
         t.set_up(json!({}))?;

@@ -214,6 +214,19 @@ fn an_endpoint_that_nothing_answers_at_is_tried_again() {
 }
 
 #[test]
+fn an_endpoint_that_takes_connections_and_says_nothing_is_told() {
+    case("silent", |t| {
+        let s3 = OwnS3::up()?;
+        s3.pause();
+        t.apply_location(s3.location())?;
+        expect_init_failed(t, &[&s3.url(), "did not answer in time"])?;
+        s3.resume();
+        t.await_initialised()?;
+        Ok(())
+    });
+}
+
+#[test]
 fn somebody_elses_bucket_is_refused() {
     case("not-ours", |t| {
         let (user, secret) = (format!("other-{}", t.name()), format!("{}-other", t.password()));

@@ -82,7 +82,16 @@ fn one_dead_endpoint_of_two_does_no_harm_and_two_are_both_named() {
             Ok(())
         })?;
         Run::succeed(t, "b")?;
-        t.expect_stored(1)
+        // one that takes connections and says nothing
+        let silent = std::net::TcpListener::bind((t.cluster().s3_address()?, 0))?;
+        let silent = format!("https://{}", silent.local_addr()?);
+        t.apply_policy(json!({ "spec": { "etcdEndpoint": format!("{silent},https://127.0.0.1:2379") } }))?;
+        until("the CronJob follows", seconds(30), || {
+            ensure!(t.cron_job()?.to_string().contains(&silent), "it does not yet");
+            Ok(())
+        })?;
+        Run::succeed(t, "c")?;
+        t.expect_stored(2)
     });
 }
 
