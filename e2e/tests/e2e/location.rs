@@ -32,7 +32,7 @@ fn await_init_end(t: &Case, phase: &str) -> Result<(Value, Value)> {
 
 /// Waits until the location is said to have failed, checks that nothing claims a success, and gives back the message.
 fn expect_init_failed(t: &Case, parts: &[&str]) -> Result<String> {
-    let found = until("the status says that initialisation failed", seconds(90), || {
+    let found = until("the status says that initialisation failed", seconds(240), || {
         let found = location(t)?;
         ensure!(found["status"]["initStatus"] == "Failed", "its status: {}", found["status"]);
         Ok(found)
