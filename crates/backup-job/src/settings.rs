@@ -7,7 +7,7 @@ use std::{
 
 use kubedr_api::names::{etcd_secret, location_secret};
 use kubedr_etcd::{ClientFiles, CredentialFiles, Credentials, Endpoints};
-use kubedr_repo::{Location, S3Options, Secret};
+use kubedr_repo::{Location, Proxy, S3Options, Secret};
 
 use crate::{
     BackupSettings, CertificatesDir, EtcdSettings, Failure,
@@ -92,6 +92,7 @@ fn s3_options(args: &StorageArgs, secrets: &Secrets, source: SecretSource<'_>) -
         .ok_or_else(|| source.missing("AWS_SECRET_ACCESS_KEY", location_secret::SECRET_KEY))?;
     let mut options = S3Options::new(Secret::new(access_key), Secret::new(secret_key));
     options.region.clone_from(&args.region);
+    options.proxy = Proxy::FromEnvironment;
     if let Some(file) = file(args.cacert.as_ref()) {
         options.ca_pem = Some(fs::read(&file).map_err(|cause| unreadable("--cacert", &file, &cause))?);
     }

@@ -43,7 +43,7 @@ pub use backup::{Backup, BackupRequest};
 pub use check::{CheckDepth, CheckReport};
 pub use error::{Error, ErrorClass};
 pub use init::{InitOptions, InitOutcome};
-pub use location::{Addressing, Location, S3Location, S3Options};
+pub use location::{Addressing, Location, Proxy, S3Location, S3Options};
 pub use repository::Repository;
 pub use restore::Restored;
 pub use secret::Secret;

@@ -41,6 +41,18 @@ pub struct S3Options {
     pub ca_pem: Option<Vec<u8>>,
     /// Where the bucket's name stands in a request.
     pub addressing: Addressing,
+    /// Whether requests take a detour.
+    pub proxy: Proxy,
+}
+
+/// Whether requests go to the server itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Proxy {
+    /// They do.
+    #[default]
+    Direct,
+    /// They go to the proxy that `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` of this process name, if any.
+    FromEnvironment,
 }
 
 /// Where the bucket's name stands in a request.
@@ -54,7 +66,7 @@ pub enum Addressing {
 }
 
 impl S3Options {
-    /// Options for these keys: region `us-east-1`, the system's certificate authorities, path-style addressing.
+    /// Options for these keys: region `us-east-1`, the system's certificate authorities, path-style addressing, no proxy.
     #[must_use]
     pub fn new(access_key: Secret, secret_key: Secret) -> Self {
         Self {
@@ -63,6 +75,7 @@ impl S3Options {
             secret_key,
             ca_pem: None,
             addressing: Addressing::Path,
+            proxy: Proxy::Direct,
         }
     }
 }

@@ -9,10 +9,12 @@ use aws_sdk_s3::{
         retry::RetryConfig, timeout::TimeoutConfig,
     },
 };
-use aws_smithy_http_client::{Builder as HttpBuilder, tls};
+use aws_smithy_http_client::{Builder as HttpBuilder, Connector, proxy::ProxyConfig, tls};
 use aws_smithy_runtime_api::client::{
+    http::SharedHttpClient,
     interceptors::context::InterceptorContext,
     retries::classifiers::{ClassifyRetry, RetryAction},
+    runtime_components::RuntimeComponents,
 };
 
 use rustls::{
@@ -22,7 +24,7 @@ use rustls::{
 
 use super::failure::is_certificate_refusal;
 use crate::{
-    Addressing, S3Location,
+    Addressing, Proxy, S3Location,
     backend::{StorageError, StorageErrorKind, failure::chain},
 };
 
@@ -40,14 +42,13 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_mins(5);
 /// A client for the location. Sends nothing yet.
 pub(super) fn build(location: &S3Location) -> Result<Client, StorageError> {
     let options = &location.options;
-    let mut http =
-        HttpBuilder::new().tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring));
-    if let Some(pem) = &options.ca_pem {
-        http = http.tls_context(trusting(pem)?);
-    }
+    let tls_context = match &options.ca_pem {
+        Some(pem) => trusting(pem)?,
+        None => tls::TlsContext::default(),
+    };
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(http.build_https())
+        .http_client(http_client(tls_context, options.proxy))
         .endpoint_url(&location.endpoint)
         .region(Region::new(options.region.clone()))
         .credentials_provider(Credentials::new(
@@ -65,6 +66,21 @@ pub(super) fn build(location: &S3Location) -> Result<Client, StorageError> {
         .retry_classifier(CertificateIsFinal)
         .timeout_config(timeouts(ATTEMPT_TIMEOUT));
     Ok(Client::from_conf(config.build()))
+}
+
+/// As the builder's `build_https`, which knows of no proxy.
+fn http_client(tls_context: tls::TlsContext, proxy: Proxy) -> SharedHttpClient {
+    HttpBuilder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector = Connector::builder()
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+            .tls_context(tls_context.clone());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        if proxy == Proxy::FromEnvironment {
+            connector = connector.proxy_config(ProxyConfig::from_env());
+        }
+        connector.build()
+    })
 }
 
 /// What an upload does differently.
