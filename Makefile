@@ -53,6 +53,7 @@ lint: ## formatting, clippy, generated files, who imports whom
 unit: ## the tests that need no cluster; they start etcd and S3 servers of their own
 	$(RUN) cargo test --release --workspace --exclude kubedr-e2e
 E2E := --test e2e --test guides --test secrets --test uninstall
+# Four at a time: they mostly wait for the cluster.
 e2e: images ## the tests on a cluster of their own, which is removed afterwards (KEEP=1 leaves it)
 	cargo test --release $(E2E) --no-run
 	$(ON_TEST_CLUSTER) env RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --release $(E2E) $(ARGS)
