@@ -135,7 +135,7 @@ fn of_two_operators_one_works_and_the_other_takes_over() {
             Ok(())
         })?;
         t.api().delete(&t.path("pods", &pod))?;
-        until("another one leads", seconds(10), || {
+        until("another one leads", seconds(12), || {
             let third = leader(t)?;
             ensure!(third != second, "{second} still does");
             Ok(())
