@@ -124,11 +124,11 @@ pub fn decide(wanted: &Wanted, status: &BackupLocationStatus, jobs: &[InitJob], 
     if jobs.iter().any(|job| job.progress == Progress::Leaving) {
         return Action::AwaitEnd;
     }
-    if let Some(job) = jobs.iter().find(|job| job.progress == Progress::Active) {
-        return Action::Follow { uid: job.uid.clone() };
-    }
     if is_initialized(wanted, status) {
         return Action::Settled;
+    }
+    if let Some(job) = jobs.iter().find(|job| job.progress == Progress::Active) {
+        return Action::Follow { uid: job.uid.clone() };
     }
     let last = jobs.iter().filter(|job| job.wanted == *wanted).max_by_key(|job| job.attempt);
     let Some(last) = last else { return Action::Start { attempt: 1 } };
@@ -247,6 +247,12 @@ mod tests {
         let jobs = [job(wanted(1, "5"), 1, Progress::Active, 0)];
         let action = decide(&wanted(1, "5"), &BackupLocationStatus::default(), &jobs, at(1));
         assert_eq!(action, Action::Follow { uid: "u1".into() });
+    }
+
+    #[test]
+    fn a_job_that_has_reported_its_success_need_not_have_ended() {
+        let jobs = [job(wanted(1, "5"), 1, Progress::Active, 0)];
+        assert_eq!(decide(&wanted(1, "5"), &status(Phase::Completed, 1, "5"), &jobs, at(1)), Action::Settled);
     }
 
     #[test]
