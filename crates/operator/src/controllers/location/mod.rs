@@ -6,6 +6,7 @@ mod decide;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
@@ -35,6 +36,8 @@ const KIND: &str = "BackupLocation";
 
 /// A refusal may have its cause outside of the location, such as a quota or a missing right, of which no watch tells.
 const REFUSED_RETRY: Duration = Duration::from_mins(1);
+/// Time until a location is looked at again when the Secrets had not been listed yet.
+const SECRETS_UNKNOWN_RETRY: Duration = Duration::from_millis(200);
 
 /// As it is watched: an object that does not fit the type does not hide the others.
 type Guarded = DeserializeGuard<BackupLocation>;
@@ -107,8 +110,10 @@ pub(super) async fn reconcile(
             return Ok(Requeue::await_change());
         }
     };
-    // A store that is dropped belongs to a controller that ends.
-    let _ = shared.secrets.wait_until_ready().await;
+    // Asked and never awaited: of several reconciles that wait for the store, kube wakes only the one that asked last.
+    if shared.secrets.wait_until_ready().now_or_never().is_none() {
+        return Ok(Requeue::requeue(SECRETS_UNKNOWN_RETRY));
+    }
     let wanted = wanted(location, &shared);
     let jobs: Vec<_> = jobs_of(ctx, location).await?.iter().map(InitJob::of).collect();
     let status = location.status.clone().unwrap_or_default();

@@ -69,7 +69,12 @@ pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
 
 fn policy_of<K>(child: &PartialObjectMeta<K>) -> Option<ObjectRef<Guarded>> {
     let metadata = &child.metadata;
-    let policy = metadata.labels.as_ref()?.get(label::POLICY)?;
+    // The owner first, for a label may be edited away; a Job's owner is the CronJob.
+    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.kind == KIND);
+    let policy = match owner {
+        Some(owner) => &owner.name,
+        None => metadata.labels.as_ref()?.get(label::POLICY)?,
+    };
     Some(ObjectRef::new(policy).within(metadata.namespace.as_deref()?))
 }
 
