@@ -162,6 +162,68 @@ fn no_role_has_a_wildcard_and_the_job_reads_no_secret() {
     assert!(!object(&objects, "Role", "kubedr-backup-job")["rules"].to_string().contains("secrets"));
 }
 
+/// A role's rules as one line per group, resource and name, sorted: `group resource[ (name)]: verbs`.
+fn rights(objects: &[Value], role: &str) -> Vec<String> {
+    let texts = |list: &Value| -> Vec<String> {
+        let list = list.as_array().expect("a list").iter();
+        list.map(|text| text.as_str().expect("a text").to_owned()).collect()
+    };
+    let mut lines = Vec::new();
+    for rule in object(objects, "Role", role)["rules"].as_array().expect("rules") {
+        let names = rule
+            .get("resourceNames")
+            .map_or_else(String::new, |names| format!(" ({})", texts(names).join(" ")));
+        let mut verbs = texts(&rule["verbs"]);
+        verbs.sort_unstable();
+        for group in texts(&rule["apiGroups"]) {
+            let group = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or_default() };
+            for resource in texts(&rule["resources"]) {
+                lines.push(format!("{group} {resource}{names}: {}", verbs.join(" ")));
+            }
+        }
+    }
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn the_operator_has_the_verbs_that_it_uses_and_no_other() {
+    assert_eq!(
+        rights(&objects(&[]), "kubedr-operator"),
+        [
+            "batch cronjobs: create get list patch watch",
+            "batch jobs: create delete get list patch watch",
+            "coordination leases (kubedr-operator): get update",
+            "coordination leases: create",
+            "core events: create list",
+            "core pods: list watch",
+            "core secrets: list watch",
+            "kubedr backuplocations/status: patch",
+            "kubedr backuplocations: get list patch watch",
+            "kubedr metadatabackuppolicies/status: patch",
+            "kubedr metadatabackuppolicies: get list patch watch",
+            "kubedr metadatarestores/status: patch",
+            "kubedr metadatarestores: list watch",
+        ]
+    );
+}
+
+#[test]
+fn the_job_has_the_verbs_that_it_uses_and_no_other() {
+    assert_eq!(
+        rights(&objects(&[]), "kubedr-backup-job"),
+        [
+            "core events: create",
+            "kubedr backuplocations/status: patch",
+            "kubedr backuplocations: get patch",
+            "kubedr metadatabackuppolicies/status: patch",
+            "kubedr metadatabackuppolicies: get",
+            "kubedr metadatabackuprecords/status: patch",
+            "kubedr metadatabackuprecords: create get",
+        ]
+    );
+}
+
 #[test]
 fn helm_never_deletes_a_crd_and_installs_none_if_told_so() {
     let crds = |values: &[&str]| {
@@ -202,6 +264,22 @@ fn proxy_pull_secrets_priority_and_capabilities_reach_the_jobs() {
 }
 
 #[test]
+fn a_region_reaches_the_jobs_and_none_is_given_without_one() {
+    let env = |values: &[&str]| job_settings(&objects(values))["env"].clone();
+    assert_eq!(env(&[]), json!([]));
+    assert_eq!(
+        env(&["job.region=\"eu-central-1\""]),
+        json!([{ "name": "AWS_REGION", "value": "eu-central-1" }])
+    );
+}
+
+#[test]
+fn the_notes_put_no_secret_on_a_command_line() {
+    let notes = std::fs::read_to_string(chart().join("templates/NOTES.txt")).unwrap();
+    assert!(notes.contains("--from-env-file=/dev/stdin") && !notes.contains("--from-literal"), "{notes}");
+}
+
+#[test]
 fn a_changed_setting_of_the_jobs_restarts_the_operator() {
     let checksum = |values: &[&str]| {
         let objects = objects(values);
@@ -214,7 +292,7 @@ fn a_changed_setting_of_the_jobs_restarts_the_operator() {
 
 #[test]
 fn the_default_memory_limit_of_a_job_fits_the_key_derivation() {
-    // scrypt takes 128 MiB, and less than 256Mi would leave too little for the data that is on its way.
+    // scrypt takes 128 MiB, and less than 256Mi would leave too little for the rest of the job and the data on its way.
     let limit = job_settings(&objects(&[]))["resources"]["limits"]["memory"].as_str().unwrap().to_owned();
     let mebibytes: u32 = limit.strip_suffix("Mi").expect("mebibytes").parse().unwrap();
     assert!(mebibytes >= 256, "{limit}");
