@@ -57,7 +57,7 @@ E2E := --test e2e --test guides --test secrets --test uninstall
 e2e: images ## the tests on a cluster of their own, which is removed afterwards (KEEP=1 leaves it)
 	cargo test --release $(E2E) --no-run
 	$(ON_TEST_CLUSTER) env RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --release $(E2E) $(ARGS)
-bench: images ## the figures of the README: memory and time of a backup, beside restic; the operator's memory
+bench: images ## memory, time and bytes of a backup beside restic; the operator's memory
 	cargo build --release --bin bench
 	$(ON_TEST_CLUSTER) cargo run --release --bin bench
 
