@@ -107,7 +107,7 @@ pub struct MetadataBackupPolicySpec {
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct MetadataBackupPolicyStatus {
-    /// Generation of the specification that the CronJob was built from.
+    /// Generation of the specification that the condition `Ready` speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 

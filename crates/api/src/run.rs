@@ -37,6 +37,9 @@ pub struct LastRun {
     /// When the run started, or its Job was created if it never started.
     #[schemars(extend("format" = "date-time"))]
     pub start_time: String,
+    /// `true` if the run had not started when the status was written: it could not, and the message says why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<bool>,
 }
 
 /// Which run it is.
@@ -78,6 +81,8 @@ pub enum RunOutcome {
     Completed(RunFigures),
     /// The run ended without a backup; the message says why and what to do.
     Failed(String),
+    /// The run cannot start; the message says why and what to do. What it says itself, if it starts after all, counts more.
+    CannotStart(String),
 }
 
 /// A word about a run, to be merged into what the status already says.
@@ -106,7 +111,12 @@ impl RunReport {
                 if old.backup_status == Some(Phase::Completed) || self.repeats(old) {
                     return None;
                 }
-            } else if last.start_time.parse::<Timestamp>().is_ok_and(|newer| newer > self.run.started) {
+            } else if last
+                .start_time
+                .parse::<Timestamp>()
+                // A time that has not come yet is that of a clock which was wrong; it must not silence what follows.
+                .is_ok_and(|newer| newer > self.run.started && newer <= now)
+            {
                 return self.merge_late_success(old, now);
             }
         }
@@ -119,6 +129,7 @@ impl RunReport {
                 job_name: self.run.job_name.clone(),
                 job_uid: self.run.job_uid.clone(),
                 start_time: self.run.started.to_string(),
+                pending: matches!(self.outcome, RunOutcome::CannotStart(_)).then_some(true),
             }),
             backup_error_message: Some(String::new()),
             files_new: 0,
@@ -130,7 +141,7 @@ impl RunReport {
         };
         match &self.outcome {
             RunOutcome::Started => status.backup_status = Some(Phase::Initializing),
-            RunOutcome::Failed(message) => {
+            RunOutcome::Failed(message) | RunOutcome::CannotStart(message) => {
                 status.backup_status = Some(Phase::Failed);
                 status.backup_error_message = Some(message.clone());
             }
@@ -151,7 +162,8 @@ impl RunReport {
     fn repeats(&self, old: &MetadataBackupPolicyStatus) -> bool {
         match self.outcome {
             RunOutcome::Started => old.backup_status.is_some(),
-            RunOutcome::Failed(_) => old.backup_status == Some(Phase::Failed),
+            RunOutcome::Failed(_) => old.backup_status == Some(Phase::Failed) && !old.is_pending(),
+            RunOutcome::CannotStart(_) => old.backup_status.is_some(),
             RunOutcome::Completed(_) => false,
         }
     }
@@ -184,6 +196,12 @@ pub fn run_status_patch(policy: &str, resource_version: &str, status: &MetadataB
         "metadata": { "name": policy, "resourceVersion": resource_version },
         "status": status,
     })
+}
+
+impl MetadataBackupPolicyStatus {
+    fn is_pending(&self) -> bool {
+        self.last_run.as_ref().is_some_and(|run| run.pending == Some(true))
+    }
 }
 
 fn point_to(status: &mut MetadataBackupPolicyStatus, snapshot_id: &str, now: Timestamp) {
@@ -262,6 +280,22 @@ mod tests {
     fn a_run_that_failed_does_not_begin_again() {
         let status = after(&[report("a", 1, failed())]);
         assert_eq!(report("a", 1, RunOutcome::Started).merge(&status, at(200)), None);
+    }
+
+    #[test]
+    fn what_a_run_says_itself_replaces_that_it_could_not_start() {
+        let stuck = || RunOutcome::CannotStart("no image".into());
+        let status = after(&[report("a", 1, stuck()), report("a", 1, RunOutcome::Started)]);
+        assert_eq!(status.backup_error_message.as_deref(), Some("no image"));
+        let status = after(&[report("a", 1, stuck()), report("a", 1, failed()), report("a", 1, stuck())]);
+        assert_eq!(status.backup_error_message.as_deref(), Some("no space"));
+        assert_eq!(report("a", 1, failed()).merge(&status, at(200)), None);
+    }
+
+    #[test]
+    fn a_run_whose_clock_was_ahead_does_not_silence_the_next_ones() {
+        let status = after(&[report("a", 9_000_000, completed("12345678")), report("b", 2, failed())]);
+        assert_eq!(status.backup_error_message.as_deref(), Some("no space"));
     }
 
     #[test]

@@ -73,9 +73,9 @@ pub struct StorageArgs {
     /// File with the repository's password. `RESTIC_PASSWORD` is the password itself.
     #[arg(long, env = "RESTIC_PASSWORD_FILE")]
     pub password_file: Option<PathBuf>,
-    /// Region of the S3 service.
-    #[arg(long, env = "AWS_REGION", default_value = "us-east-1")]
-    pub region: String,
+    /// Region of the S3 service. Default: the one that the host names (`s3.eu-west-1.amazonaws.com`), else `us-east-1`.
+    #[arg(long, env = "AWS_REGION")]
+    pub region: Option<String>,
     /// File with certificates (PEM) that are trusted for the S3 service beside the system's.
     #[arg(long, env = "RESTIC_CACERT")]
     pub cacert: Option<PathBuf>,
@@ -171,6 +171,9 @@ pub struct RestoreArgs {
     /// Directory that gets `data/`; it is created if need be, and must not hold a `data` yet.
     #[arg(long)]
     pub target: PathBuf,
+    /// With `latest`: the latest snapshot that has this tag, such as `policy=nightly`. May be given more than once.
+    #[arg(long = "tag", value_name = "NAME=VALUE")]
+    pub tags: Vec<String>,
     /// Snapshot: its id, a beginning of its id that no other has, or `latest`.
     #[arg(default_value = "latest")]
     pub snapshot: String,

@@ -18,7 +18,7 @@ pub enum Word<D> {
 /// How long a report may take, all tries together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// Nothing depends on it: some seconds.
+    /// Little depends on it, or there is little time left: two seconds for each thing that is to be written.
     Little,
     /// The run's result depends on it: five minutes for each thing that is to be written.
     Full,
@@ -29,7 +29,7 @@ impl Patience {
     #[must_use]
     pub const fn limit(self) -> Duration {
         match self {
-            Self::Little => Duration::from_secs(4),
+            Self::Little => Duration::from_secs(2),
             Self::Full => Duration::from_secs(300),
         }
     }
@@ -58,6 +58,8 @@ pub async fn drive<D: Sync>(
         job.await
     };
     let outcome = tokio::select! {
+        // What is done is done, even if SIGTERM came at the same moment.
+        biased;
         outcome = begun => outcome,
         () = &mut terminated => Err(Failure::Terminated),
     };

@@ -9,3 +9,6 @@ pub use backup::BackupReporter;
 pub use init::InitReporter;
 pub use kube_api::KubeApi;
 pub use nobody::Nobody;
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kubedr_repo::{Repository, Restored};
+use jiff::Timestamp;
+use kubedr_repo::{Repository, Restored, Snapshot};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -21,6 +22,12 @@ const HASH_LEN: u64 = 32;
 pub struct RestoreDone {
     /// Id of the snapshot, in full.
     pub snapshot_id: String,
+    /// When the backup was taken.
+    pub time: Timestamp,
+    /// Its host.
+    pub host: String,
+    /// Its tags: whose backup it is.
+    pub tags: Vec<String>,
     /// The etcd snapshot, whose hash was found right.
     pub etcd_snapshot: PathBuf,
     /// Directory with the certificates, if the backup has any.
@@ -33,7 +40,12 @@ pub struct RestoreDone {
 
 /// Writes the snapshot's files to `target/data`, the certificates both as they are in the snapshot and unpacked, and checks
 /// the hash that etcd put after the database.
-pub async fn restore(storage: Storage, target: PathBuf, snapshot: String) -> Result<RestoreDone, Failure> {
+pub async fn restore(
+    storage: Storage,
+    target: PathBuf,
+    snapshot: String,
+    tags: Vec<String>,
+) -> Result<RestoreDone, Failure> {
     blocking(move || {
         let data = target.join("data");
         if data.symlink_metadata().is_ok() {
@@ -43,7 +55,10 @@ pub async fn restore(storage: Storage, target: PathBuf, snapshot: String) -> Res
             )));
         }
         let repository = Repository::open(&storage.location, &storage.password)?;
-        let Restored { snapshot_id, files, bytes, owner_not_set } = repository.restore(&snapshot, &target)?;
+        let Snapshot { id, time, host, tags, .. } = choose(&repository, &snapshot, &tags)?;
+        tracing::info!(snapshot = %id, %time, host, ?tags, "restoring");
+        let Restored { snapshot_id, files, bytes, owner_not_set } =
+            repository.restore(id.as_str(), &target)?;
         if owner_not_set > 0 {
             tracing::warn!(entries = owner_not_set, "owners are not restored: only root can give files away");
         }
@@ -51,6 +66,9 @@ pub async fn restore(storage: Storage, target: PathBuf, snapshot: String) -> Res
         check_hash(&etcd_snapshot)?;
         Ok(RestoreDone {
             snapshot_id: snapshot_id.to_string(),
+            time,
+            host,
+            tags,
             etcd_snapshot,
             certificates: certificates(&data)?,
             files,
@@ -58,6 +76,25 @@ pub async fn restore(storage: Storage, target: PathBuf, snapshot: String) -> Res
         })
     })
     .await
+}
+
+/// The snapshot of this name; of several that `latest` could mean, those with all the tags count.
+fn choose(repository: &Repository, name: &str, tags: &[String]) -> Result<Snapshot, Failure> {
+    if tags.is_empty() || name != "latest" {
+        let found = repository.snapshot(name)?;
+        return match tags.iter().find(|tag| !found.tags.contains(tag)) {
+            None => Ok(found),
+            Some(tag) => Err(Failure::Configuration(format!("snapshot `{name}` has no tag `{tag}`"))),
+        };
+    }
+    let fits = |snapshot: &Snapshot| tags.iter().all(|tag| snapshot.tags.contains(tag));
+    repository.snapshots()?.into_iter().filter(fits).next_back().ok_or_else(|| {
+        Failure::Configuration(format!(
+            "no snapshot in `{}` has the tags `{}`",
+            repository.url(),
+            tags.join("`, `")
+        ))
+    })
 }
 
 /// Compares the database with the SHA-256 behind it.

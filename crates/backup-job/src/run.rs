@@ -79,7 +79,7 @@ async fn backup(args: BackupArgs) -> Result<(), Failure> {
         Some(policy) => {
             let identity = Identity::new(&args.run, "--policy")?;
             let reporter = BackupReporter {
-                api: KubeApi::connect(&identity.namespace).await.map_err(Failure::Reporting)?,
+                api: KubeApi::connect(&identity.namespace).await.map_err(Failure::Configuration)?,
                 policy: policy.to_owned(),
                 location: identity.location,
                 run: identity.run,
@@ -99,7 +99,7 @@ async fn init(args: InitArgs) -> Result<(), Failure> {
     }
     let identity = Identity::new(&args.run, "--location")?;
     let reporter = InitReporter {
-        api: KubeApi::connect(&identity.namespace).await.map_err(Failure::Reporting)?,
+        api: KubeApi::connect(&identity.namespace).await.map_err(Failure::Configuration)?,
         location: identity.location,
         job_uid: identity.run.job_uid,
         generation: args.location_generation.ok_or_else(|| missing("--location-generation", "--location"))?,
@@ -115,7 +115,7 @@ async fn init(args: InitArgs) -> Result<(), Failure> {
 async fn restore_to(args: RestoreArgs) -> Result<(), Failure> {
     let work = async {
         let storage = Storage::new(&args.storage, Secrets::from_environment(), SecretSource::Environment)?;
-        restore(storage, args.target, args.snapshot).await
+        restore(storage, args.target, args.snapshot, args.tags).await
     };
     finish(work, &Nobody).await
 }

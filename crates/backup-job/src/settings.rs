@@ -55,9 +55,13 @@ impl<'a> SecretSource<'a> {
 }
 
 fn missing_key(name: &str, namespace: &str, key: &str) -> String {
+    let location = [location_secret::ACCESS_KEY, location_secret::SECRET_KEY, location_secret::REPO_PASSWORD];
+    let etcd = [etcd_secret::CA, etcd_secret::CERT, etcd_secret::KEY];
+    let all = if etcd.contains(&key) { etcd } else { location };
     format!(
-        "Secret `{name}` in namespace `{namespace}` does not exist or lacks the key `{key}`: create it, or add the key, by \
-         `kubectl -n {namespace} create secret generic {name} --from-file={key}=…`"
+        "Secret `{name}` in namespace `{namespace}` does not exist or lacks the key `{key}`: it needs `{}`; \
+         `kubectl -n {namespace} describe secret {name}` shows what it has",
+        all.join("`, `")
     )
 }
 
@@ -71,7 +75,8 @@ impl Storage {
             let message = "no repository: give `--repository` or `RESTIC_REPOSITORY`";
             return Err(Failure::Configuration(message.to_owned()));
         };
-        let options = if url.starts_with("s3:") { Some(s3_options(args, &secrets, source)?) } else { None };
+        let options =
+            if url.starts_with("s3:") { Some(s3_options(args, url, &secrets, source)?) } else { None };
         let password = match (file(args.password_file.as_ref()), secrets.password) {
             (Some(file), _) => password_from(&file)?,
             (None, Some(password)) => password,
@@ -81,7 +86,12 @@ impl Storage {
     }
 }
 
-fn s3_options(args: &StorageArgs, secrets: &Secrets, source: SecretSource<'_>) -> Result<S3Options, Failure> {
+fn s3_options(
+    args: &StorageArgs,
+    url: &str,
+    secrets: &Secrets,
+    source: SecretSource<'_>,
+) -> Result<S3Options, Failure> {
     let access_key = secrets
         .access_key
         .as_deref()
@@ -91,12 +101,22 @@ fn s3_options(args: &StorageArgs, secrets: &Secrets, source: SecretSource<'_>) -
         .as_deref()
         .ok_or_else(|| source.missing("AWS_SECRET_ACCESS_KEY", location_secret::SECRET_KEY))?;
     let mut options = S3Options::new(Secret::new(access_key), Secret::new(secret_key));
-    options.region.clone_from(&args.region);
+    options.region = region(args.region.as_deref(), url).to_owned();
     options.proxy = Proxy::FromEnvironment;
     if let Some(file) = file(args.cacert.as_ref()) {
         options.ca_pem = Some(fs::read(&file).map_err(|cause| unreadable("--cacert", &file, &cause))?);
     }
     Ok(options)
+}
+
+/// The region that is asked for, else the one that a host such as `s3.eu-west-1.amazonaws.com` names. Servers other than AWS take
+/// any region.
+fn region<'a>(asked: Option<&'a str>, url: &'a str) -> &'a str {
+    let host =
+        url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', ':']).next().unwrap_or_default();
+    let named =
+        host.strip_prefix("s3.").and_then(|rest| rest.split_once(".amazonaws.com")).map(|(region, _)| region);
+    non_empty(asked).or(named).unwrap_or("us-east-1")
 }
 
 fn password_from(file: &Path) -> Result<String, Failure> {
@@ -233,6 +253,19 @@ mod tests {
         assert!(message.starts_with(expected), "{message}");
         let message = refusal(&["--etcd-endpoints=http://h:1"], secrets());
         assert!(message.contains("`RESTIC_REPOSITORY`"), "{message}");
+    }
+
+    #[test]
+    fn the_region_is_the_one_asked_for_or_the_one_of_the_host() {
+        let aws = "s3:https://s3.eu-west-1.amazonaws.com/bucket";
+        assert_eq!(region(None, aws), "eu-west-1");
+        assert_eq!(region(Some("us-west-2"), aws), "us-west-2");
+        assert_eq!(region(None, "s3:https://s3.cn-north-1.amazonaws.com.cn/b"), "cn-north-1");
+        for other in
+            ["s3:https://s3.amazonaws.com/b", "s3:http://10.0.0.1:9000/b", "s3:https://s3.example.com/b"]
+        {
+            assert_eq!(region(Some(""), other), "us-east-1", "{other}");
+        }
     }
 
     #[test]

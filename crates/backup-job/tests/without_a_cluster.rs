@@ -116,7 +116,7 @@ fn a_backup_is_what_restic_and_etcd_say_it_is_and_comes_back_whole() {
         (&snapshots[1]["hostname"], &snapshots[1]["tags"][0]),
         (&"master-1".into(), &"cluster=uid".into())
     );
-    job.restic.ok(&["check", "--read-data"]);
+    let _ = job.restic.ok(&["check", "--read-data"]);
 
     let target = tempfile::tempdir().unwrap();
     let restored = job.ok(&["restore", "--target", target.path().to_str().unwrap()]);
@@ -126,6 +126,9 @@ fn a_backup_is_what_restic_and_etcd_say_it_is_and_comes_back_whole() {
     assert_eq!(fs::read_link(data.join("certificates/link.crt")).unwrap(), Path::new("etcd/ca.crt"));
     let copy = EtcdCluster::start_from_snapshot(&data.join("etcd-snapshot.db"));
     assert_eq!(copy.count("/registry/marker/"), 500);
+    assert_eq!(restored["tags"], serde_json::json!(["cluster=uid"]));
+    let message = job.fails(&["restore", "--target=/nowhere", "--tag=cluster=other"], 2);
+    assert!(message.contains("`cluster=other`"), "{message}");
     let message = job.fails(&["restore", "--target", target.path().to_str().unwrap()], 2);
     assert!(message.contains("nothing is overwritten"), "{message}");
 }

@@ -48,7 +48,7 @@ impl Facts<'_> {
         if condition(self.job, "Complete").is_some() {
             return Verdict::Succeeded;
         }
-        if let Some(failed) = condition(self.job, "Failed") {
+        if let Some(failed) = failure(self.job) {
             return Verdict::Failed(self.why_failed(failed));
         }
         match self.pod() {
@@ -82,9 +82,20 @@ impl Facts<'_> {
         }
     }
 
+    /// What keeps the pod from starting. An event that others have overtaken tells of something that is over.
+    fn blocked(&self) -> Option<String> {
+        let all = [pod::BLOCKING_EVENTS, pod::PROGRESS_EVENTS].concat();
+        let last = newest_of(self.events, &all)?;
+        let blocking = last.reason.as_deref().is_some_and(|reason| pod::BLOCKING_EVENTS.contains(&reason));
+        last.message.clone().filter(|_| blocking)
+    }
+
     fn without_pod(&self) -> Verdict {
         match newest(self.events, &["FailedCreate"]) {
-            Some(message) => Verdict::CannotStart(format!("the job's pod cannot be created: {message}")),
+            Some(message) => {
+                let advice = why_refused(&message);
+                Verdict::CannotStart(format!("the job's pod cannot be created: {message}{advice}"))
+            }
             None => Verdict::Starting("the job has no pod yet".to_owned()),
         }
     }
@@ -94,7 +105,7 @@ impl Facts<'_> {
             // The Job controller has yet to draw its conclusion.
             PodState::Ended(_) | PodState::Running => Verdict::Running,
             PodState::Blocked(reason) => Verdict::CannotStart(reason),
-            PodState::Waiting(what) => match newest(self.events, pod::BLOCKING_EVENTS) {
+            PodState::Waiting(what) => match self.blocked() {
                 Some(message) => {
                     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("?");
                     let advice = advice(&message);
@@ -125,23 +136,45 @@ pub fn condition<'a>(job: &'a Job, type_: &str) -> Option<&'a JobCondition> {
     conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "True")
 }
 
+/// The Job's failure. `Failed` comes only when all pods are gone, which those of a dead node never are; that it is going to
+/// fail, and why, `FailureTarget` says before.
+fn failure(job: &Job) -> Option<&JobCondition> {
+    condition(job, "Failed").or_else(|| condition(job, "FailureTarget"))
+}
+
 /// When the Job ended; `None` while it has not.
 #[must_use]
 pub fn ended_at(job: &Job) -> Option<Timestamp> {
-    let ended = condition(job, "Complete").or_else(|| condition(job, "Failed"))?;
+    let ended = condition(job, "Complete").or_else(|| failure(job))?;
     let time = ended.last_transition_time.as_ref().or(job.metadata.creation_timestamp.as_ref());
     Some(time.map_or(Timestamp::UNIX_EPOCH, |time| time.0))
 }
 
 /// Message of the newest event with one of these reasons.
 fn newest(events: &[Event], reasons: &[&str]) -> Option<String> {
+    newest_of(events, reasons)?.message.clone()
+}
+
+fn newest_of<'a>(events: &'a [Event], reasons: &[&str]) -> Option<&'a Event> {
     let time = |event: &Event| {
         let times = [event.last_timestamp.as_ref().map(|t| t.0), event.event_time.as_ref().map(|t| t.0)];
         times.into_iter().flatten().max()
     };
     let told =
         events.iter().filter(|event| event.reason.as_deref().is_some_and(|reason| reasons.contains(&reason)));
-    told.max_by_key(|event| time(event))?.message.clone()
+    told.max_by_key(|event| time(event))
+}
+
+/// What to do about a pod that the API server does not take.
+fn why_refused(message: &str) -> &'static str {
+    if message.contains("PodSecurity") {
+        "; backup pods use a master's network and files: label the namespace \
+         `pod-security.kubernetes.io/enforce=privileged`"
+    } else if message.contains("quota") {
+        "; raise the namespace's quota, or lower `job.resources` of the chart"
+    } else {
+        ""
+    }
 }
 
 #[cfg(test)]

@@ -191,7 +191,7 @@ fn holder(lease: &Lease) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake_api::FakeApi;
+    use kubedr_testing::FakeApi;
 
     const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/kubedr-operator";
 

@@ -39,8 +39,6 @@ mod args;
 mod context;
 mod controllers;
 mod failure;
-#[cfg(test)]
-mod fake_api;
 mod job_settings;
 mod leader;
 mod logging;

@@ -34,17 +34,20 @@ pub enum ReportError {
     },
 }
 
-/// Tells a policy that a run failed; `ended` is when it did.
+/// Tells a policy that a run failed or cannot start; `ended` is when it did.
 pub async fn backup_failed(
     ctx: &Context,
     policy: &str,
     run: RunIdentity,
-    message: &str,
+    outcome: RunOutcome,
     ended: Timestamp,
 ) -> Result<(), ReportError> {
+    let (RunOutcome::Failed(message) | RunOutcome::CannotStart(message)) = outcome.clone() else {
+        return Ok(());
+    };
     let api = ctx.api::<MetadataBackupPolicy>();
     let job_uid = run.job_uid.clone();
-    let report = RunReport { run, outcome: RunOutcome::Failed(message.to_owned()) };
+    let report = RunReport { run, outcome };
     for _ in 0..ATTEMPTS {
         let Some(found) = call(|| format!("read policy `{policy}`"), api.get_opt(policy)).await? else {
             return Ok(());
@@ -72,7 +75,7 @@ pub async fn backup_failed(
             &subject("MetadataBackupPolicy", &found),
             EventReason::BackupFailed,
             &job_uid,
-            message,
+            &message,
         )
         .await;
     }

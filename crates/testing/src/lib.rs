@@ -5,12 +5,16 @@
 //! server listens on a free port of the loopback interface, keeps its data in a directory of its own, and ends with the test,
 //! even when the test process is killed.
 //!
+//! One thing cannot be had from a real server: an API server that refuses, fails and conflicts just when a test wants it. For
+//! that there is [`FakeApi`].
+//!
 //! Nothing here is skipped: a missing tool ends the test with the command that builds it. As in any test code, what goes wrong
 //! panics with the cause.
 #![allow(clippy::panic, reason = "only tests use this crate, and there a panic is the failure report")]
 #![allow(clippy::missing_panics_doc, reason = "every function panics when its tool or server fails")]
 
 mod etcd;
+mod fake_api;
 mod pki;
 mod process;
 mod restic;
@@ -18,6 +22,7 @@ mod s3;
 mod tool;
 
 pub use etcd::{EtcdCluster, EtcdServer};
+pub use fake_api::FakeApi;
 pub use pki::{ClientFiles, KeyKind, Pki};
 pub use process::{ServerProcess, free_port, wait_until};
 pub use restic::{Restic, assert_success, text};

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{location, policy, run};
 use crate::context::Context;
-use crate::fake_api::FakeApi;
+use kubedr_testing::FakeApi;
 
 const LOCATION: &str = "/apis/kubedr.catalogicsoftware.com/v1alpha1/namespaces/ns/backuplocations/s3";
 const POLICY: &str = "/apis/kubedr.catalogicsoftware.com/v1alpha1/namespaces/ns/metadatabackuppolicies/daily";

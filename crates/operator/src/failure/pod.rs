@@ -19,6 +19,9 @@ pub const BLOCKING_EVENTS: &[&str] = &[
     "NetworkNotReady",
 ];
 
+/// Reasons of events that say that a pod is getting on.
+pub const PROGRESS_EVENTS: &[&str] = &["Pulling", "Pulled", "Created", "Started"];
+
 /// How far a pod has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodState {

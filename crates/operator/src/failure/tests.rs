@@ -196,6 +196,10 @@ fn a_job_whose_pod_is_refused_says_by_whom() {
     let events = [event("FailedCreate", 1, "pods \"x\" is forbidden: violates PodSecurity \"restricted\"")];
     let Verdict::CannotStart(message) = diagnose(&job(""), &[], &events) else { panic!() };
     assert!(message.contains("violates PodSecurity"), "{message}");
+    assert!(
+        message.ends_with("label the namespace `pod-security.kubernetes.io/enforce=privileged`"),
+        "{message}"
+    );
     assert!(matches!(diagnose(&job(""), &[], &[]), Verdict::Starting(_)));
 }
 
@@ -206,4 +210,18 @@ fn a_pod_that_ended_is_not_judged_before_its_job() {
         "{phase: Running, containerStatuses: [{name: backup-job, state: {running: {}}, image: i, imageID: i, ready: true, restartCount: 0}]}",
     );
     assert_eq!(diagnose(&job(""), &[running], &[]), Verdict::Running);
+}
+
+#[test]
+fn a_mount_that_failed_once_and_then_went_well_is_no_failure() {
+    let pod = waiting("{reason: ContainerCreating}");
+    let events = [event("FailedMount", 1, "timed out"), event("Pulling", 2, "Pulling image")];
+    assert!(matches!(diagnose(&job(""), &[pod], &events), Verdict::Starting(_)));
+}
+
+#[test]
+fn a_job_that_is_going_to_fail_has_failed_though_its_pod_cannot_be_removed() {
+    let job = job("{type: FailureTarget, status: 'True', reason: DeadlineExceeded, message: m}");
+    assert!(ended_at(&job).is_some());
+    assert!(matches!(diagnose(&job, &[], &[]), Verdict::Failed(_)));
 }

@@ -67,13 +67,16 @@ impl StorageErrorKind {
             Self::AccessDenied => {
                 "the keys may not do this: the bucket belongs to somebody else, or their policy lacks the permission"
             }
-            Self::WrongRegion => "set the region the bucket is in",
+            Self::WrongRegion => {
+                "set the region the bucket is in: `AWS_REGION` of the job, `job.region` of the chart"
+            }
             Self::ClockSkew => "set the clocks of this machine and of the server",
             Self::Unreachable => {
                 "nothing answers at the endpoint: check URL, network and that the server runs"
             }
             Self::Untrusted => {
-                "the server's certificate is not trusted: give the certificate authority it was signed by"
+                "the server's certificate is not trusted: give the job its certificate authority (`--cacert`; a \
+                 location in a cluster needs a publicly trusted certificate)"
             }
             Self::NotS3 => {
                 "the endpoint does not answer like an S3 server: check scheme (http or https), host and port"

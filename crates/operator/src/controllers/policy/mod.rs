@@ -18,6 +18,7 @@ use kube::{Resource, ResourceExt};
 use kubedr_api::names::{cron_job_name, field_manager, finalizer, job_type, label};
 use kubedr_api::{
     BackupLocation, ConditionReason, MetadataBackupPolicy, MetadataBackupPolicyStatus, Phase, RunIdentity,
+    RunOutcome,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -191,5 +192,5 @@ async fn settle_lost_run(
         started: last.start_time.parse().unwrap_or(now),
     };
     let message = format!("job `{name}` was deleted before it had reported");
-    Ok(report::backup_failed(ctx, &policy.name_any(), run, &message, now).await?)
+    Ok(report::backup_failed(ctx, &policy.name_any(), run, RunOutcome::Failed(message), now).await?)
 }

@@ -6,30 +6,34 @@
 mod decide;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::controller::{Action as Requeue, Controller};
 use kube::runtime::reflector::{ObjectRef, store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use kubedr_api::names::{annotation, field_manager, job_type, label};
-use kubedr_api::{InitOutcome, InitReport, RunIdentity};
+use kubedr_api::{InitOutcome, InitReport, RunIdentity, RunOutcome};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_call::{ApiError, call};
 use crate::context::Context;
 use crate::controllers::{changes, drive, forget_details};
-use crate::failure::{Facts, Verdict, ended_at};
+use crate::failure::{Facts, Verdict, condition, ended_at};
 use crate::metrics::ControllerName;
 use crate::report::{self, ReportError};
 use decide::{Action, State, decide};
 
 /// On a Job: why it failed, once that has been told.
 pub const FAILURE: &str = "kubedr.catalogicsoftware.com/failure";
+
+/// How long a failed Job may wait for its pods to go.
+const STUCK_AFTER: SignedDuration = SignedDuration::from_secs(90);
 
 /// Why a Job could not be followed.
 #[derive(Debug, thiserror::Error)]
@@ -71,8 +75,8 @@ pub(super) async fn reconcile(job: Arc<Job>, ctx: Arc<Context>) -> Result<Requeu
         return Ok(Requeue::await_change());
     }
     let told = job.annotations().contains_key(FAILURE);
-    if told && ended_at(&job).is_some() {
-        return Ok(Requeue::await_change());
+    if told && let Some(ended) = ended_at(&job) {
+        return remove_if_stuck(&ctx, &job, Timestamp::now().duration_since(ended)).await;
     }
     let pods = pods_of(&ctx, &job).await?;
     let verdict = look(&ctx, &job, &pods).await?;
@@ -88,16 +92,44 @@ pub(super) async fn reconcile(job: Arc<Job>, ctx: Arc<Context>) -> Result<Requeu
         Action::Wait => {}
         Action::LookAgain(after) => return Ok(Requeue::requeue(after)),
         Action::Tell(message) => {
-            subject.tell(&ctx, &job, &pods, &message).await?;
+            subject.tell(&ctx, &job, &pods, outcome(&state, &message)).await?;
             note(&ctx, &job, json!({ "metadata": failure(&message) })).await?;
         }
         Action::TellAndEnd(message) => {
-            subject.tell(&ctx, &job, &pods, &message).await?;
+            subject.tell(&ctx, &job, &pods, outcome(&state, &message)).await?;
             note(&ctx, &job, json!({ "metadata": failure(&message), "spec": end() })).await?;
         }
         Action::End => note(&ctx, &job, json!({ "spec": end() })).await?,
     }
     Ok(Requeue::await_change())
+}
+
+/// What is told of a Job in this state.
+fn outcome(state: &State, message: &str) -> RunOutcome {
+    match state.verdict {
+        Verdict::Failed(_) => RunOutcome::Failed(message.to_owned()),
+        _ => RunOutcome::CannotStart(message.to_owned()),
+    }
+}
+
+/// A Job that has failed is not finished before its pods are gone, and that of a dead node never is. It would keep every later
+/// run from starting, so it is deleted after a while.
+async fn remove_if_stuck(ctx: &Context, job: &Job, since: SignedDuration) -> Result<Requeue, RunError> {
+    if condition(job, "Failed").is_some() || condition(job, "Complete").is_some() {
+        return Ok(Requeue::await_change());
+    }
+    if since < STUCK_AFTER {
+        let left = Duration::try_from(STUCK_AFTER - since).unwrap_or_default();
+        return Ok(Requeue::requeue(left + Duration::from_millis(50)));
+    }
+    let name = job.name_any();
+    tracing::warn!(job = name, "deleting a failed job whose pod cannot be removed from its node");
+    match call(|| format!("delete job `{name}`"), ctx.api::<Job>().delete(&name, &DeleteParams::background()))
+        .await
+    {
+        Err(error) if !error.is_not_found() => Err(error.into()),
+        _ => Ok(Requeue::await_change()),
+    }
 }
 
 /// Whose Job it is.
@@ -117,7 +149,13 @@ impl Subject {
         }
     }
 
-    async fn tell(&self, ctx: &Context, job: &Job, pods: &[Pod], message: &str) -> Result<(), ReportError> {
+    async fn tell(
+        &self,
+        ctx: &Context,
+        job: &Job,
+        pods: &[Pod],
+        outcome: RunOutcome,
+    ) -> Result<(), ReportError> {
         let now = Timestamp::now();
         let ended = ended_at(job).unwrap_or(now);
         match self {
@@ -129,10 +167,13 @@ impl Subject {
                     pod,
                     started: created(job, now),
                 };
-                report::backup_failed(ctx, policy, run, message, ended).await
+                report::backup_failed(ctx, policy, run, outcome, ended).await
             }
             Self::Location(location) => {
-                let outcome = InitOutcome::Failed(message.to_owned());
+                let (RunOutcome::Failed(message) | RunOutcome::CannotStart(message)) = outcome else {
+                    return Ok(());
+                };
+                let outcome = InitOutcome::Failed(message);
                 report::init(ctx, location, &init_report(job, outcome), ended).await
             }
         }

@@ -22,7 +22,8 @@ struct State {
 pub struct FakeApi(Arc<Mutex<State>>);
 
 impl FakeApi {
-    /// A client that talks to the fake.
+    /// A client that talks to the fake. Its namespace is `ns`.
+    #[must_use]
     pub fn client(&self) -> kube::Client {
         let api = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -33,6 +34,7 @@ impl FakeApi {
     }
 
     /// The object at this path.
+    #[must_use]
     pub fn get(&self, path: &str) -> Value {
         self.state().objects.get(path).cloned().unwrap_or(Value::Null)
     }
@@ -63,28 +65,33 @@ impl FakeApi {
     }
 
     /// What was asked so far, as `METHOD path`, and forgets it.
+    #[must_use]
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut self.state().requests)
     }
 
     /// Writes asked for so far, without reads, and forgets all.
+    #[allow(clippy::must_use_candidate, reason = "often called to forget")]
     pub fn take_writes(&self) -> Vec<String> {
         self.take_requests().into_iter().filter(|request| !request.starts_with("GET ")).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.0.lock().expect("no test panics while it holds the fake's state")
     }
 
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let (head, body) = request.into_parts();
-        let bytes = body.collect_bytes().await.unwrap();
+        let bytes = body.collect_bytes().await.expect("the client sends its body whole");
         let body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         let path = head.uri.path().to_owned();
         let mut state = self.state();
         state.requests.push(format!("{} {path}", head.method));
         let (code, answer) = state.handle(&head.method, &path, body);
-        Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap()
+        Response::builder()
+            .status(code)
+            .body(Body::from(answer.to_string().into_bytes()))
+            .expect("a status code is all that could be wrong")
     }
 }
 
