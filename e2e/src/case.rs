@@ -27,7 +27,8 @@ pub fn case(name: &str, body: impl FnOnce(&Case) -> Result<()>) {
 /// Runs a test in a namespace with a release of its own; `values` are arguments of Helm's `--set`.
 pub fn case_with_operator(name: &str, values: &[&str], body: impl FnOnce(&Case) -> Result<()>) {
     let name = unique(name);
-    let release = Release::own(&name, values).expect("the chart installs into a namespace of its own");
+    let _crds = Release::shared();
+    let release = Release::own(&name, values);
     conduct(&Case { name, release, cluster: Cluster::get() }, body);
 }
 
@@ -83,10 +84,14 @@ impl Case {
         &self.release
     }
 
+    fn has_own_operator(&self) -> bool {
+        self.release.namespace() == self.name
+    }
+
     /// Whether something of this name belongs to this test.
     pub(crate) fn owns(&self, object: &Value) -> bool {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        self.release.namespace() == self.name
+        self.has_own_operator()
             || name.starts_with(&self.name)
             || object["spec"]["policy"].as_str().is_some_and(|policy| policy.starts_with(&self.name))
     }
@@ -285,11 +290,14 @@ impl Case {
     }
 
     fn prepare(&self) -> Result<()> {
+        if self.has_own_operator() {
+            self.release.install()?;
+        }
         self.apply_right_keys()
     }
 
     fn clean_up(&self) -> Result<()> {
-        if self.namespace() == self.name {
+        if self.has_own_operator() {
             self.cluster.helm(&["uninstall", "kubedr", "--namespace", &self.name])?;
             return self.api().delete(&format!("/api/v1/namespaces/{}", self.name));
         }

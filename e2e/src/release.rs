@@ -33,14 +33,12 @@ impl Release {
         })
     }
 
-    /// A release of its own for a test; `values` are arguments of `--set`.
-    pub fn own(namespace: &str, values: &[&str]) -> Result<Self> {
-        let _crds = Self::shared();
+    /// A release of its own for a test, to be installed; `values` are arguments of `--set`.
+    #[must_use]
+    pub fn own(namespace: &str, values: &[&str]) -> Self {
         let mut values: Vec<_> = values.iter().map(|value| (*value).to_owned()).collect();
         values.push("crds.install=false".to_owned());
-        let release = Self { namespace: namespace.to_owned(), values };
-        release.install()?;
-        Ok(release)
+        Self { namespace: namespace.to_owned(), values }
     }
 
     /// Path of the chart.
@@ -55,7 +53,8 @@ impl Release {
         &self.namespace
     }
 
-    fn install(&self) -> Result<()> {
+    /// Makes the namespace and installs the chart into it.
+    pub fn install(&self) -> Result<()> {
         let cluster = Cluster::get();
         prepare_namespace(cluster, &self.namespace)?;
         self.upgrade(&[])

@@ -19,11 +19,17 @@ pub const fn second() -> Duration {
     seconds(1)
 }
 
+/// How many times as long as usual to wait: `E2E_PATIENCE`, which slow machines set and the scripts of the cluster heed too.
+fn patience() -> u32 {
+    std::env::var("E2E_PATIENCE").ok().and_then(|times| times.parse().ok()).unwrap_or(1)
+}
+
 /// Asks again and again until `probe` succeeds, and gives back what it found.
 ///
 /// The probe is tried at least once, and once more after the time is up. The error names what was awaited and why the last
 /// try was not it.
 pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
+    let limit = limit * patience();
     let deadline = Instant::now() + limit;
     loop {
         let last = Instant::now() >= deadline;

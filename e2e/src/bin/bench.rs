@@ -1,4 +1,4 @@
-//! The figures of the README, measured side by side in one run: our job and stock restic on the same etcd, and the operator's memory.
+//! The figures of the project, measured side by side in one run: our job and stock restic on the same etcd, and the operator's memory.
 //!
 //! Absolute times are this machine's; what carries over is the ratio.
 #![allow(clippy::print_stdout, reason = "the figures are its output")]
