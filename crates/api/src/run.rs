@@ -161,9 +161,8 @@ impl RunReport {
     /// Whether this run's end is in the status already, or its beginning comes after its end.
     fn repeats(&self, old: &MetadataBackupPolicyStatus) -> bool {
         match self.outcome {
-            RunOutcome::Started => old.backup_status.is_some(),
+            RunOutcome::Started | RunOutcome::CannotStart(_) => old.backup_status.is_some(),
             RunOutcome::Failed(_) => old.backup_status == Some(Phase::Failed) && !old.is_pending(),
-            RunOutcome::CannotStart(_) => old.backup_status.is_some(),
             RunOutcome::Completed(_) => false,
         }
     }

@@ -30,6 +30,8 @@ impl Job {
         let files = etcd.client();
         let shown = |path: &Path| path.display().to_string();
         let mut job = Self { variables: restic.environment().to_vec(), restic };
+        let repository = job.restic.repository().to_owned();
+        job.set("RESTIC_REPOSITORY", &repository);
         job.set("ETCDCTL_ENDPOINTS", &etcd.endpoints());
         job.set("ETCDCTL_CACERT", &shown(&files.ca));
         job.set("ETCDCTL_CERT", &shown(&files.cert));
