@@ -103,7 +103,7 @@ pub async fn back_up(settings: BackupSettings) -> Result<BackupDone, Failure> {
     };
     let repository = blocking(move || Ok(Repository::open(&storage.location, &storage.password)?)).await?;
     let Snapshot { endpoint, size, etcd_version, revision_at_least, reader } =
-        Snapshot::open(&etcd.endpoints, etcd.credentials.as_ref()).await?;
+        Box::pin(Snapshot::open(&etcd.endpoints, etcd.credentials.as_ref())).await?;
     let mut sources =
         vec![Source { path: snapshot::ETCD.to_owned(), size, mode: 0o600, reader: Box::new(reader) }];
     let with_certificates = archive.is_some();

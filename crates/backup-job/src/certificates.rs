@@ -383,7 +383,10 @@ mod tests {
             let archive = Archive::plan(Path::new("/"), dir.path()).unwrap();
             fs::write(dir.path().join("ca.key"), content).unwrap();
             let error = archive.into_reader().read_to_end(&mut Vec::new()).unwrap_err();
-            assert!(error.get_ref().is_some_and(|e| e.is::<CertificatesError>()), "{content}: {error}");
+            assert!(
+                error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<CertificatesError>),
+                "{content}: {error}"
+            );
             assert!(error.to_string().contains("changed while"), "{content}: {error}");
         }
     }

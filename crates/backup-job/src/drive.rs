@@ -30,7 +30,7 @@ impl Patience {
     pub const fn limit(self) -> Duration {
         match self {
             Self::Little => Duration::from_secs(2),
-            Self::Full => Duration::from_secs(300),
+            Self::Full => Duration::from_mins(5),
         }
     }
 }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     async fn never() {
-        future::pending().await
+        future::pending::<()>().await;
     }
 
     #[tokio::test]

@@ -69,7 +69,9 @@ impl From<kubedr_repo::Error> for Failure {
             (kubedr_repo::Error::InvalidLocation { .. }, _) => Self::Configuration(error.to_string()),
             // A source's own failure: the etcd stream's, or that of a certificate that changed while it was read.
             (kubedr_repo::Error::Source { cause, .. }, _)
-                if cause.get_ref().is_some_and(|inner| inner.is::<CertificatesError>()) =>
+                if cause
+                    .get_ref()
+                    .is_some_and(<dyn std::error::Error + Send + Sync>::is::<CertificatesError>) =>
             {
                 Self::SourceFiles(cause.to_string())
             }

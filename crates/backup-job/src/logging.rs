@@ -14,7 +14,7 @@ pub fn start(format: LogFormat, directives: &str) -> Result<(), Failure> {
     let log = tracing_subscriber::fmt().with_env_filter(filter(directives)?).with_writer(stderr);
     match format {
         LogFormat::Json => {
-            log.json().flatten_event(true).with_current_span(false).with_span_list(false).init()
+            log.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
         }
         LogFormat::Text => log.with_ansi(stderr().is_terminal()).init(),
     }

@@ -88,7 +88,7 @@ fn choose(repository: &Repository, name: &str, tags: &[String]) -> Result<Snapsh
         };
     }
     let fits = |snapshot: &Snapshot| tags.iter().all(|tag| snapshot.tags.contains(tag));
-    repository.snapshots()?.into_iter().filter(fits).next_back().ok_or_else(|| {
+    repository.snapshots()?.into_iter().rfind(fits).ok_or_else(|| {
         Failure::Configuration(format!(
             "no snapshot in `{}` has the tags `{}`",
             repository.url(),

@@ -125,7 +125,7 @@ async fn finish<D: Serialize + Sync>(
     work: impl Future<Output = Result<D, Failure>>,
     reporter: &impl Reporter<D>,
 ) -> Result<(), Failure> {
-    let done = drive(work, reporter, terminated()).await?;
+    let done = Box::pin(drive(work, reporter, terminated())).await?;
     let summary = serde_json::to_string(&done).map_err(|error| Failure::Unexpected(error.to_string()))?;
     // A closed pipe is no reason to call a stored backup failed.
     if let Err(error) = writeln!(std::io::stdout(), "{summary}") {

@@ -101,7 +101,7 @@ fn s3_options(
         .as_deref()
         .ok_or_else(|| source.missing("AWS_SECRET_ACCESS_KEY", location_secret::SECRET_KEY))?;
     let mut options = S3Options::new(Secret::new(access_key), Secret::new(secret_key));
-    options.region = region(args.region.as_deref(), url).to_owned();
+    region(args.region.as_deref(), url).clone_into(&mut options.region);
     options.proxy = Proxy::FromEnvironment;
     if let Some(file) = file(args.cacert.as_ref()) {
         options.ca_pem = Some(fs::read(&file).map_err(|cause| unreadable("--cacert", &file, &cause))?);
