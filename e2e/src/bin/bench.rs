@@ -171,6 +171,10 @@ fn open_for_writing(child: &Child) -> Vec<PathBuf> {
     let of = |what: &str| PathBuf::from(format!("/proc/{}/{what}", child.id()));
     let Ok(descriptors) = std::fs::read_dir(of("fd")) else { return Vec::new() };
     let path = |fd: std::fs::DirEntry| {
+        // where its output goes is the caller's affair
+        if ["0", "1", "2"].iter().any(|standard| fd.file_name() == *standard) {
+            return None;
+        }
         let info = std::fs::read_to_string(of("fdinfo").join(fd.file_name())).ok()?;
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
         let writable = u32::from_str_radix(flags.trim(), 8).ok()? & 0o3 != 0;
