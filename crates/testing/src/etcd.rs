@@ -174,11 +174,26 @@ impl EtcdCluster {
     ///
     /// One transaction takes up to a thousand of them, so that a database of some 100 MB is a matter of seconds.
     pub fn fill(&self, prefix: &str, keys: usize, value_bytes: usize) {
+        self.put_all(prefix, &(0..keys).collect::<Vec<_>>(), value_bytes);
+    }
+
+    /// Writes every `step`-th of the keys of [`EtcdCluster::fill`] anew, then lets etcd forget what they were before, as an API
+    /// server does: pages all over the database change.
+    pub fn churn(&self, prefix: &str, keys: usize, step: usize, value_bytes: usize) {
+        self.put_all(prefix, &(0..keys).step_by(step).collect::<Vec<_>>(), value_bytes);
+        let status = self.etcdctl(&["endpoint", "status", "--write-out=json"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("etcdctl prints JSON");
+        let revision = status[0]["Status"]["header"]["revision"].to_string();
+        assert_success(&self.etcdctl(&["compaction", "--physical", &revision]));
+    }
+
+    fn put_all(&self, prefix: &str, keys: &[usize], value_bytes: usize) {
         let per_transaction = (900_000 / (value_bytes + 64)).clamp(1, 1000);
-        let mut noise = Noise(prefix.bytes().fold(1, |sum, byte| sum * 31 % 1_000_003 + u64::from(byte)));
-        for first in (0..keys).step_by(per_transaction) {
+        let mut noise =
+            Noise(prefix.bytes().fold(keys.len() as u64, |sum, byte| sum * 31 % 1_000_003 + u64::from(byte)));
+        for some in keys.chunks(per_transaction) {
             let mut transaction = String::from("\n");
-            for key in first..keys.min(first + per_transaction) {
+            for key in some {
                 transaction.extend(["put ", prefix, &key.to_string(), " ", &noise.text(value_bytes), "\n"]);
             }
             transaction += "\n\n";

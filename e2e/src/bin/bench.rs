@@ -57,7 +57,7 @@ fn backups() -> Result<f64> {
     let saved = dir.path().join("snapshot.db");
 
     let mut peak = 0_f64;
-    for what in ["first backup", "after an update of 1 % of the keys"] {
+    for what in ["first backup", "after updates of 1 % of the keys"] {
         let ours = measure(job.command("backup"), &s3.bucket_dir("kubedr"))?;
         let began = Instant::now();
         let size = save(&etcd, &saved)?;
@@ -72,7 +72,7 @@ fn backups() -> Result<f64> {
         ensure!(ours.written.is_empty(), "the job wrote files: {:?}", ours.written);
         ensure!(std::fs::read_dir(&job.tmp)?.next().is_none(), "the job left temporary files");
         peak = peak.max(ours.peak);
-        etcd.fill("/bench/", KEYS / 100, VALUE_BYTES - 1);
+        etcd.churn("/bench/", KEYS, 100, VALUE_BYTES);
     }
     println!(
         "\nkubedr reads etcd itself and needs no temporary file; it reads back and compares what it stored."
