@@ -8,7 +8,7 @@
 //! - every failure has an exit code by its cause, one line that says what to do, on stderr and in the termination log, and in
 //!   a cluster a status and an event;
 //! - secrets come from the environment or from files, never from arguments, and are in no output;
-//! - SIGTERM ends it within seconds.
+//! - SIGTERM ends it within seconds; its status and event are the operator's, which knows why it came.
 //!
 //! How it goes: `args` (what was said) → `settings` (what it means, or what is wrong with it) → [`drive`] (beginning, work,
 //! end, SIGTERM) around `init` or `backup`, which do the work → `report` (who is told).
