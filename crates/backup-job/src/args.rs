@@ -93,6 +93,12 @@ pub struct RunArgs {
     /// Namespace of the object to report about.
     #[arg(long, env = name::NAMESPACE)]
     pub namespace: Option<String>,
+    /// What stands for the cluster: in the snapshot's tag `cluster`, and in locks.
+    #[arg(long, env = name::CLUSTER_UID)]
+    pub cluster: Option<String>,
+    /// UID of the pod of this run.
+    #[arg(long, env = name::POD_UID, hide = true)]
+    pub pod_uid: Option<String>,
     /// Pod of this run.
     #[arg(long, env = name::POD_NAME, hide = true)]
     pub pod_name: Option<String>,
@@ -154,9 +160,6 @@ pub struct BackupArgs {
     /// `MetadataBackupPolicy` to report about. Without it the job works without a cluster.
     #[arg(long, env = name::POLICY)]
     pub policy: Option<String>,
-    /// What stands for the cluster in the snapshot's tag `cluster`.
-    #[arg(long, env = name::CLUSTER_UID)]
-    pub cluster: Option<String>,
     /// Host of the snapshot. Default: the node's name, or this machine's.
     #[arg(long, env = name::NODE_NAME)]
     pub host: Option<String>,
@@ -209,7 +212,7 @@ fn secret(variable: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use kubedr_api::task::{BackupTask, InitTask};
+    use kubedr_api::task::{BackupTask, InitTask, RepositoryTask};
 
     use super::*;
 
@@ -234,6 +237,20 @@ mod tests {
         Cli::try_parse_from(line).unwrap().command
     }
 
+    fn repository() -> RepositoryTask {
+        RepositoryTask {
+            repository: "s3:http://h/b".into(),
+            location: "l".into(),
+            credentials: "s3-secret".into(),
+            region: None,
+            has_ca_cert: true,
+            insecure_skip_tls_verify: false,
+            force_path_style: true,
+            access_mode: kubedr_api::AccessMode::ReadWrite,
+            cluster_uid: "uid".into(),
+        }
+    }
+
     #[test]
     fn clap_finds_nothing_wrong() {
         Cli::command().debug_assert();
@@ -242,21 +259,18 @@ mod tests {
     #[test]
     fn what_the_operator_tells_a_backup_arrives() {
         let task = BackupTask {
-            repository: "s3:http://h/b".into(),
-            location: "l".into(),
-            credentials: "s3-secret".into(),
+            repository: repository(),
             policy: "daily".into(),
-            cluster_uid: "uid".into(),
             etcd_endpoints: "https://a:1,https://b:1".into(),
             etcd_credentials: "etcd-creds".into(),
             certs_dir: Some("/etc/kubernetes/pki".into()),
         };
         let Command::Backup(args) = parse("backup", task.variables()) else { panic!() };
-        assert_eq!(args.storage.repository, Some(task.repository));
-        assert_eq!(args.storage.credentials, Some(task.credentials));
-        assert_eq!(args.run.location, Some(task.location));
+        assert_eq!(args.storage.repository, Some(task.repository.repository));
+        assert_eq!(args.storage.credentials, Some(task.repository.credentials));
+        assert_eq!(args.run.location, Some(task.repository.location));
         assert_eq!(args.policy, Some(task.policy));
-        assert_eq!(args.cluster, Some(task.cluster_uid));
+        assert_eq!(args.run.cluster, Some(task.repository.cluster_uid));
         assert_eq!(args.etcd_endpoints, task.etcd_endpoints);
         assert_eq!(args.etcd_credentials, Some(task.etcd_credentials));
         assert_eq!(args.certs_dir, task.certs_dir.map(PathBuf::from));
@@ -266,15 +280,9 @@ mod tests {
 
     #[test]
     fn what_the_operator_tells_an_init_arrives() {
-        let task = InitTask {
-            repository: "s3:http://h/b".into(),
-            location: "l".into(),
-            generation: 3,
-            credentials: "s3-secret".into(),
-            credentials_version: "77".into(),
-        };
+        let task = InitTask { repository: repository(), generation: 3, credentials_version: "77".into() };
         let Command::Init(args) = parse("init", task.variables()) else { panic!() };
-        assert_eq!(args.storage.repository, Some(task.repository));
+        assert_eq!(args.storage.repository, Some(task.repository.repository));
         assert_eq!(args.location_generation, Some(3));
         assert_eq!(args.credentials_version.as_deref(), Some("77"));
     }

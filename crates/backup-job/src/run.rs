@@ -82,6 +82,7 @@ async fn backup(args: BackupArgs) -> Result<(), Failure> {
                 api: KubeApi::connect(&identity.namespace).await.map_err(Failure::Configuration)?,
                 policy: policy.to_owned(),
                 location: identity.location,
+                cluster: non_empty(args.run.cluster.as_ref()).map(str::to_owned),
                 run: identity.run,
             };
             let work = async { back_up(BackupSettings::new(&args, secrets)?).await };

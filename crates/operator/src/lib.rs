@@ -38,6 +38,7 @@ mod api_call;
 mod args;
 mod context;
 mod controllers;
+mod destination;
 mod failure;
 mod job_settings;
 mod leader;

@@ -29,9 +29,6 @@ use crate::metrics::ControllerName;
 use crate::report::{self, ReportError};
 use decide::{Action, State, decide};
 
-/// On a Job: why it failed, once that has been told.
-pub const FAILURE: &str = "kubedr.catalogicsoftware.com/failure";
-
 /// How long a failed Job may wait for its pods to go.
 const STUCK_AFTER: SignedDuration = SignedDuration::from_secs(90);
 
@@ -74,7 +71,7 @@ pub(super) async fn reconcile(job: Arc<Job>, ctx: Arc<Context>) -> Result<Requeu
         // Whoever deletes it ends it: a location that starts anew, or an admin, whom the policy's controller tells.
         return Ok(Requeue::await_change());
     }
-    let told = job.annotations().contains_key(FAILURE);
+    let told = job.annotations().contains_key(annotation::FAILURE);
     if told && let Some(ended) = ended_at(&job) {
         return remove_if_stuck(&ctx, &job, Timestamp::now().duration_since(ended)).await;
     }
@@ -218,7 +215,7 @@ async fn look(ctx: &Context, job: &Job, pods: &[Pod]) -> Result<Verdict, ApiErro
 }
 
 fn failure(message: &str) -> serde_json::Value {
-    json!({ "annotations": { FAILURE: message } })
+    json!({ "annotations": { annotation::FAILURE: message } })
 }
 
 /// The Job controller ends a Job whose deadline has passed, and keeps it as a failed one for an admin to look at.
