@@ -150,7 +150,7 @@ impl Cluster {
         done(self.etcdctl().args(["del", "--prefix", prefix])).map(drop)
     }
 
-    fn etcdctl(&self) -> Command {
+    pub(crate) fn etcdctl(&self) -> Command {
         let mut etcdctl = command("etcdctl");
         for (flag, name) in [
             ("--endpoints", "ETCD_ENDPOINT"),

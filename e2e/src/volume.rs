@@ -156,6 +156,28 @@ impl Volume {
     }
 }
 
+/// Makes volumes that any claim without a storage class is bound to, as many as asked for; they last as long as the cluster.
+pub fn offer_volumes(name: &str, count: usize) -> Result<()> {
+    let cluster = crate::Cluster::get();
+    for number in 0..count {
+        let (name, dir) = (format!("{name}-{number}"), format!("{VOLUMES}/{name}/{number}"));
+        cluster.node(&["mkdir", "-p", &dir])?;
+        let volume = json!({
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": { "name": name },
+            "spec": {
+                "capacity": { "storage": "20Gi" },
+                "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
+                "persistentVolumeReclaimPolicy": "Retain",
+                "hostPath": { "path": dir },
+            },
+        });
+        cluster.api().apply(&format!("{PERSISTENT_VOLUMES}/{name}"), &volume)?;
+    }
+    Ok(())
+}
+
 impl Case {
     /// A claim `<case>-<suffix>` that stays pending, for there is no class of the name it asks for; gives back its name.
     pub fn apply_pending_claim(&self, suffix: &str, access: Access) -> Result<String> {

@@ -42,17 +42,19 @@ impl Reporter<RestoreDone> for RestoreReporter {
         let (reason, message) = match word {
             Word::Started => return Ok(()),
             Word::Completed(done) => {
-                let message =
-                    format!("Restore from snapshot {} completed", short_snapshot_id(&done.snapshot_id));
-                let warning = done.warning();
-                let message = if warning.is_empty() { message } else { format!("{message}; {warning}") };
-                (EventReason::RestoreSucceeded, message)
+                let id = short_snapshot_id(&done.snapshot_id);
+                (EventReason::RestoreSucceeded, format!("Restore from snapshot {id} completed"))
             }
             Word::Failed(message) => (EventReason::RestoreFailed, message.clone()),
         };
-        if matches!(word, Word::Completed(_)) {
+        if let Word::Completed(done) = word {
             let what = format!("annotating the restore `{}`", self.restore);
             persist(&what, patience, || self.annotate()).await?;
+            let warning = done.warning();
+            if !warning.is_empty() {
+                let (reason, what) = (EventReason::OwnersNotRestored, "creating the warning");
+                persist(what, patience, || self.create_event(reason, &warning)).await?;
+            }
         }
         let what = format!("creating the event `{}`", reason.as_str());
         persist(&what, patience, || self.create_event(reason, &message)).await
