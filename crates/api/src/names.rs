@@ -78,6 +78,8 @@ pub mod location_secret {
     pub const ACCESS_KEY: &str = "access_key";
     /// S3 secret key.
     pub const SECRET_KEY: &str = "secret_key";
+    /// Session token of keys that expire; optional.
+    pub const SESSION_TOKEN: &str = "session_token";
     /// Password of the restic repository.
     pub const REPO_PASSWORD: &str = "restic_repo_password";
 }

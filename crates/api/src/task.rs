@@ -14,7 +14,17 @@ pub mod env {
     pub const ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
     /// S3 secret key.
     pub const SECRET_KEY: &str = "AWS_SECRET_ACCESS_KEY";
-    /// Name of the Secret behind the three above, for messages.
+    /// Session token that belongs to the two keys above, if they expire.
+    pub const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
+    /// Region of the S3 service.
+    pub const REGION: &str = "AWS_REGION";
+    /// File with certificates that are trusted for the S3 service beside the system's.
+    pub const CA_CERT: &str = "RESTIC_CACERT";
+    /// `true`: the certificate of the S3 service is not checked.
+    pub const INSECURE_TLS: &str = "KUBEDR_INSECURE_TLS";
+    /// `false`: the bucket's name is part of the host's name.
+    pub const FORCE_PATH_STYLE: &str = "KUBEDR_FORCE_PATH_STYLE";
+    /// Name of the Secret behind password and keys, for messages.
     pub const CREDENTIALS: &str = "KUBEDR_CREDENTIALS";
     /// Client URLs of etcd, separated by commas.
     pub const ETCD_ENDPOINTS: &str = "ETCDCTL_ENDPOINTS";
@@ -149,9 +159,14 @@ impl BackupTask {
 
 /// Variables that come from the keys of a location's Secret: variable, then key.
 #[must_use]
-pub const fn secret_env() -> [(&'static str, &'static str); 3] {
-    use crate::names::location_secret::{ACCESS_KEY, REPO_PASSWORD, SECRET_KEY};
-    [(env::ACCESS_KEY, ACCESS_KEY), (env::SECRET_KEY, SECRET_KEY), (env::PASSWORD, REPO_PASSWORD)]
+pub const fn secret_env() -> [(&'static str, &'static str); 4] {
+    use crate::names::location_secret::{ACCESS_KEY, REPO_PASSWORD, SECRET_KEY, SESSION_TOKEN};
+    [
+        (env::ACCESS_KEY, ACCESS_KEY),
+        (env::SECRET_KEY, SECRET_KEY),
+        (env::SESSION_TOKEN, SESSION_TOKEN),
+        (env::PASSWORD, REPO_PASSWORD),
+    ]
 }
 
 /// Variables that come from the pod itself: variable, then field path of the downward API.

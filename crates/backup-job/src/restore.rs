@@ -54,7 +54,7 @@ pub async fn restore(
                 data.display()
             )));
         }
-        let repository = Repository::open(&storage.location, &storage.password)?;
+        let repository = storage.open()?;
         let Snapshot { id, time, host, tags, .. } = choose(&repository, &snapshot, &tags)?;
         tracing::info!(snapshot = %id, %time, host, ?tags, "restoring");
         let Restored { snapshot_id, files, bytes, owner_not_set } =
