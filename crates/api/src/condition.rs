@@ -8,6 +8,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub enum ConditionType {
     /// The object does what it is for.
     Ready,
+    /// Location: the storage answered and the password opened the repository when it was last looked at.
+    Available,
+    /// Location: every backup in the repository has its record, and every record its snapshot.
+    CatalogComplete,
 }
 
 impl ConditionType {
@@ -16,6 +20,8 @@ impl ConditionType {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "Ready",
+            Self::Available => "Available",
+            Self::CatalogComplete => "CatalogComplete",
         }
     }
 }
@@ -39,6 +45,18 @@ pub enum ConditionReason {
     LocationNotReady,
     /// Policy: the API server did not take the CronJob.
     CronJobRefused,
+    /// Policy: the location is read-only.
+    LocationReadOnly,
+    /// Location: the storage answers and the password opens the repository.
+    Reachable,
+    /// Location: it could not be looked at; the message says why.
+    ValidationFailed,
+    /// Location: records and snapshots agree.
+    UpToDate,
+    /// Location: more records than may be true would have to go, or the repository is another one; none was removed.
+    RemovalsWithheld,
+    /// Location: a backup has no record because one of another location has its name.
+    RecordNameTaken,
     /// The object cannot be read: it does not fit the schema.
     Invalid,
 }
@@ -56,14 +74,23 @@ impl ConditionReason {
             Self::LocationNotFound => "LocationNotFound",
             Self::LocationNotReady => "LocationNotReady",
             Self::CronJobRefused => "CronJobRefused",
+            Self::LocationReadOnly => "LocationReadOnly",
+            Self::Reachable => "Reachable",
+            Self::ValidationFailed => "ValidationFailed",
+            Self::UpToDate => "UpToDate",
+            Self::RemovalsWithheld => "RemovalsWithheld",
+            Self::RecordNameTaken => "RecordNameTaken",
             Self::Invalid => "Invalid",
         }
     }
 
-    /// Whether the condition `Ready` is true for this reason.
+    /// Whether the condition is true for this reason.
     #[must_use]
-    pub const fn is_ready(self) -> bool {
-        matches!(self, Self::Initialized | Self::Scheduled | Self::Suspended)
+    pub const fn is_good(self) -> bool {
+        matches!(
+            self,
+            Self::Initialized | Self::Scheduled | Self::Suspended | Self::Reachable | Self::UpToDate
+        )
     }
 }
 
@@ -78,7 +105,7 @@ pub fn set_condition(
     generation: Option<i64>,
     now: Timestamp,
 ) -> bool {
-    let status = if reason.is_ready() { "True" } else { "False" };
+    let status = if reason.is_good() { "True" } else { "False" };
     let old = conditions.iter().position(|c| c.type_ == type_.as_str()).map(|at| conditions.remove(at));
     let changed = old.as_ref().is_none_or(|c| c.status != status || c.reason != reason.as_str());
     let last_transition_time = match old {

@@ -24,6 +24,32 @@ pub enum EventReason {
     RestoreSucceeded,
     /// A restore failed.
     RestoreFailed,
+    /// A restore whose volume did not take owner or mode of some files.
+    OwnersNotRestored,
+    /// A location's storage answers again.
+    Available,
+    /// A location's storage does not answer, or the password does not open the repository.
+    Unavailable,
+    /// The repository is locked by somebody else; the job waits.
+    WaitingForLock,
+    /// A snapshot was deleted with its record.
+    SnapshotDeleted,
+    /// A record went before its snapshot could be deleted.
+    DeletionPending,
+    /// A record's snapshot is not in the repository any more.
+    SnapshotMissing,
+    /// A record was made for a backup that was found in the repository.
+    BackupDiscovered,
+    /// A backup that was found gets no record, since its name is taken.
+    RecordNameTaken,
+    /// Records are kept although their snapshots seem to be gone.
+    RemovalsWithheld,
+    /// Space was reclaimed.
+    Pruned,
+    /// Space could not be reclaimed, or snapshots not deleted.
+    MaintenanceFailed,
+    /// The repository is damaged.
+    CheckFailed,
     /// The operator cannot act on the object; the message says why.
     NotReady,
 }
@@ -39,14 +65,45 @@ impl EventReason {
             Self::BackupFailed => "BackupFailed",
             Self::RestoreSucceeded => "RestoreSucceeded",
             Self::RestoreFailed => "RestoreFailed",
+            Self::OwnersNotRestored => "OwnersNotRestored",
+            Self::Available => "Available",
+            Self::Unavailable => "Unavailable",
+            Self::WaitingForLock => "WaitingForLock",
+            Self::SnapshotDeleted => "SnapshotDeleted",
+            Self::DeletionPending => "DeletionPending",
+            Self::SnapshotMissing => "SnapshotMissing",
+            Self::BackupDiscovered => "BackupDiscovered",
+            Self::RecordNameTaken => "RecordNameTaken",
+            Self::RemovalsWithheld => "RemovalsWithheld",
+            Self::Pruned => "Pruned",
+            Self::MaintenanceFailed => "MaintenanceFailed",
+            Self::CheckFailed => "CheckFailed",
             Self::NotReady => "NotReady",
         }
     }
 
     const fn event_type(self) -> &'static str {
         match self {
-            Self::InitSucceeded | Self::BackupSucceeded | Self::RestoreSucceeded => "Normal",
-            Self::InitFailed | Self::BackupFailed | Self::RestoreFailed | Self::NotReady => "Warning",
+            Self::InitSucceeded
+            | Self::BackupSucceeded
+            | Self::RestoreSucceeded
+            | Self::Available
+            | Self::WaitingForLock
+            | Self::SnapshotDeleted
+            | Self::BackupDiscovered
+            | Self::Pruned => "Normal",
+            Self::InitFailed
+            | Self::BackupFailed
+            | Self::RestoreFailed
+            | Self::OwnersNotRestored
+            | Self::Unavailable
+            | Self::DeletionPending
+            | Self::SnapshotMissing
+            | Self::RecordNameTaken
+            | Self::RemovalsWithheld
+            | Self::MaintenanceFailed
+            | Self::CheckFailed
+            | Self::NotReady => "Warning",
         }
     }
 }

@@ -56,7 +56,8 @@ impl InitReport {
             repository_id,
             credentials_version: Some(self.credentials_version.clone()),
             init_job_uid: Some(self.job_uid.clone()),
-            conditions: Vec::new(),
+            // The rest has other writers.
+            ..BackupLocationStatus::default()
         })
     }
 

@@ -18,21 +18,26 @@ mod metadata_backup_policy;
 mod metadata_backup_record;
 mod metadata_restore;
 pub mod names;
+mod restore_report;
 mod run;
 mod schedule;
 pub mod task;
 
-pub use backup_location::{BackupLocation, BackupLocationSpec, BackupLocationStatus};
+pub use backup_location::{
+    AccessMode, BackupLocation, BackupLocationSpec, BackupLocationStatus, CaCertKey, CaCertSource,
+    CheckOutcome, CheckResult, PendingDeletion, PruneResult, VolumeTarget,
+};
 pub use condition::{ConditionReason, ConditionType, set_condition};
 pub use event::{EventReason, EventSubject, event_for, shorten};
 pub use init_report::{InitOutcome, InitReport, init_status_patch};
 pub use metadata_backup_policy::{
     DEFAULT_ETCD_CREDS, DEFAULT_ETCD_ENDPOINT, DEFAULT_RETAIN_NUM_BACKUPS, MetadataBackupPolicy,
-    MetadataBackupPolicySpec, MetadataBackupPolicyStatus, OPTION_MASTER_NODE_LABEL,
+    MetadataBackupPolicySpec, MetadataBackupPolicyStatus, OPTION_MASTER_NODE_LABEL, Retention,
 };
 pub use metadata_backup_record::{
-    MetadataBackupRecord, MetadataBackupRecordSpec, MetadataBackupRecordStatus, record_name,
+    MetadataBackupRecord, MetadataBackupRecordSpec, MetadataBackupRecordStatus, Origin, record_name,
     short_snapshot_id,
 };
 pub use metadata_restore::{MetadataRestore, MetadataRestoreSpec, MetadataRestoreStatus};
+pub use restore_report::{RestoreFigures, RestoreOutcome, RestoreReport, restore_status_patch};
 pub use run::{LastRun, Phase, RunFigures, RunIdentity, RunOutcome, RunReport, run_status_patch};

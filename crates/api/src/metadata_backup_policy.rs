@@ -1,4 +1,8 @@
 //! `MetadataBackupPolicy`: what is backed up, when and to where.
+#![allow(
+    clippy::struct_field_names,
+    reason = "the keep rules have restic's names; the derived code does not take the attribute on the struct"
+)]
 
 use std::collections::BTreeMap;
 
@@ -80,11 +84,18 @@ pub struct MetadataBackupPolicySpec {
     #[schemars(schema_with = "crate::schedule::schema")]
     pub schedule: String,
 
-    /// How many successful backups are kept. 0 means the default. This version accepts the number and keeps all
-    /// backups: nothing is deleted yet.
+    /// How many successful backups of this policy are kept; the oldest beyond go after each backup, record and snapshot together.
+    /// 0 means the default. The same as `retention.keepLast`; beside `retention` it counts only if it is not the default.
     #[serde(default = "default_retain_num_backups")]
     #[x_kube(validation = Rule::new("self >= 0").message("retainNumBackups: expected 0 (which means 120) or more"))]
     pub retain_num_backups: i64,
+
+    /// Rules beyond a number, with restic's meaning: a backup is kept if any rule keeps it. The last backup is always kept, and
+    /// so is each whose record has the annotation `kubedr.catalogicsoftware.com/keep: "true"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("has(self.keepLast) || has(self.keepHourly) || has(self.keepDaily) || has(self.keepWeekly) || has(self.keepMonthly) || has(self.keepYearly) || has(self.keepWithin)")
+        .message("retention: expected at least one rule, such as keepDaily"))]
+    pub retention: Option<Retention>,
 
     /// `true` pauses the schedule, `false` resumes it. A backup that runs is not stopped.
     #[serde(default)]
@@ -98,6 +109,42 @@ pub struct MetadataBackupPolicySpec {
         .message("options, master-node-label-name: expected the name of a label, such as node-role.kubernetes.io/control-plane"))]
     #[schemars(schema_with = "options_schema")]
     pub options: BTreeMap<String, String>,
+}
+
+/// Which backups are kept. Hours, days, weeks, months and years are those of UTC.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Retention {
+    /// The last so many backups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1").message("retention.keepLast: expected 1 or more"))]
+    pub keep_last: Option<u32>,
+    /// The last backup of each of the last so many hours that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1").message("retention.keepHourly: expected 1 or more"))]
+    pub keep_hourly: Option<u32>,
+    /// The last backup of each of the last so many days that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1").message("retention.keepDaily: expected 1 or more"))]
+    pub keep_daily: Option<u32>,
+    /// The last backup of each of the last so many weeks that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1").message("retention.keepWeekly: expected 1 or more"))]
+    pub keep_weekly: Option<u32>,
+    /// The last backup of each of the last so many months that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1").message("retention.keepMonthly: expected 1 or more"))]
+    pub keep_monthly: Option<u32>,
+    /// The last backup of each of the last so many years that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1").message("retention.keepYearly: expected 1 or more"))]
+    pub keep_yearly: Option<u32>,
+    /// All backups that are younger than this, counted from the last one: years, months, days and hours, such as `2y5m7d3h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,4}y)?([0-9]{1,4}m)?([0-9]{1,5}d)?([0-9]{1,6}h)?$') && self.matches('[1-9]')")
+        .message("retention.keepWithin: expected years, months, days and hours, such as 2y5m7d3h, more than zero"))]
+    #[schemars(length(min = 2, max = 32))]
+    pub keep_within: Option<String>,
 }
 
 /// What is known of a policy's backups.

@@ -6,12 +6,14 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Hex digits of a snapshot's id that people read and type.
 const SHORT_ID: usize = 8;
 
-/// One backup in the catalogue. Created after every successful backup.
+/// One backup in the catalogue. Created after every successful backup, and for every backup that is found in a repository.
+/// Deleting it deletes the snapshot.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[kube(
     group = "kubedr.catalogicsoftware.com",
@@ -23,7 +25,7 @@ const SHORT_ID: usize = 8;
     derive = "PartialEq",
     shortname = "mbr",
     category = "kubedr",
-    doc = "One backup in the catalogue, created after every successful backup.",
+    doc = "One backup in the catalogue. Deleting it deletes the snapshot; nothing else does.",
     printcolumn(name = "Policy", type_ = "string", json_path = ".spec.policy"),
     printcolumn(name = "Location", type_ = "string", json_path = ".spec.backuploc"),
     printcolumn(name = "Snapshot", type_ = "string", json_path = ".spec.snapshotId"),
@@ -34,6 +36,8 @@ const SHORT_ID: usize = 8;
         json_path = ".status.certificates",
         priority = "1"
     ),
+    printcolumn(name = "Taken", type_ = "date", json_path = ".status.backupTime"),
+    printcolumn(name = "Origin", type_ = "string", json_path = ".status.origin", priority = "1"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -77,10 +81,29 @@ pub struct MetadataBackupRecordStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificates: Option<bool>,
 
-    /// Conditions.
+    /// `Backup`: this cluster took it and wrote the record when it had. `Discovered`: the backup was found in the repository;
+    /// retention never deletes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+
+    /// The cluster that took the backup: UID of its namespace kube-system. Unknown for backups of KubeDR 0.x.
+    #[serde(default, rename = "clusterUID", skip_serializing_if = "Option::is_none")]
+    pub cluster_uid: Option<String>,
+
+    /// Conditions. `Deleted`: the record is being deleted, and how far that has come.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// Where a record comes from.
+#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[schemars(transform = crate::run::without_description)]
+pub enum Origin {
+    /// A backup of this cluster.
+    Backup,
+    /// Found in the repository.
+    Discovered,
 }
 
 /// The first eight hex digits of a snapshot's id.

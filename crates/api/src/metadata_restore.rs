@@ -18,12 +18,11 @@ use crate::Phase;
     derive = "PartialEq",
     shortname = "mrs",
     category = "kubedr",
-    doc = "Asks for the data of one record on a volume. This version does not act on it and says so in its status: \
-           restore with the backup-job image or with stock restic.",
+    doc = "Asks for the data of one record on a volume.",
     printcolumn(name = "Status", type_ = "string", json_path = ".status.restoreStatus"),
     printcolumn(name = "Record", type_ = "string", json_path = ".spec.mbrName"),
     printcolumn(name = "Claim", type_ = "string", json_path = ".spec.pvcName"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.restoreErrorMessage", priority = "1"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.restoreErrorMessage"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name: expected at most 63 characters")
 )]
@@ -38,6 +37,11 @@ pub struct MetadataRestoreSpec {
     #[x_kube(validation = Rule::new("self.size() > 0").message("pvcName: expected the name of a PersistentVolumeClaim"))]
     #[schemars(length(max = 253))]
     pub pvc_name: String,
+
+    /// `true` replaces a directory `data` that the volume holds already, once the new one is complete and its hash is right; until
+    /// then both need room. By default such a volume is refused.
+    #[serde(default)]
+    pub overwrite: bool,
 }
 
 /// What became of a restore.
@@ -59,6 +63,22 @@ pub struct MetadataRestoreStatus {
     /// When `restoreStatus` was written: RFC 3339. KubeDR 0.x wrote free text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_time: Option<String>,
+
+    /// What was restored and what to know about it, such as files whose owner the volume did not take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_message: Option<String>,
+
+    /// Id of the snapshot, in full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_id: Option<String>,
+
+    /// Bytes that were written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_bytes_restored: Option<i64>,
+
+    /// UID of the Job that `restoreStatus` speaks of.
+    #[serde(default, rename = "restoreJobUID", skip_serializing_if = "Option::is_none")]
+    pub restore_job_uid: Option<String>,
 
     /// Conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

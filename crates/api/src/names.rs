@@ -17,6 +17,10 @@ pub mod label {
     pub const POLICY: &str = "kubedr.backup-policy";
     /// Name of the record that a restore pod restores.
     pub const RESTORE_RECORD: &str = "kubedr.restore-mbr";
+    /// Name of the `MetadataRestore` that a Job works for.
+    pub const RESTORE: &str = "kubedr.restore";
+    /// `"true"` on what deletes snapshots.
+    pub const SNAPSHOT_DELETION: &str = "kubedr.catalogicsoftware.com/snap-deletion-pod";
     /// The Job that a pod belongs to, set by the Job controller: its name.
     pub const JOB_NAME: &str = "batch.kubernetes.io/job-name";
     /// The Job that a pod belongs to, set by the Job controller: its UID.
@@ -33,6 +37,10 @@ pub mod job_type {
     pub const BACKUP: &str = "backup";
     /// Restores a record onto a volume.
     pub const RESTORE: &str = "restore";
+    /// Looks at a location's repository and brings the records up to date.
+    pub const SYNC: &str = "sync";
+    /// Deletes snapshots, reclaims space, checks.
+    pub const FORGET: &str = "forget";
 }
 
 /// Annotations.
@@ -47,6 +55,12 @@ pub mod annotation {
     pub const GENERATION: &str = "kubedr.catalogicsoftware.com/generation";
     /// On an init job: resource version of the credentials that it uses.
     pub const CREDENTIALS_VERSION: &str = "kubedr.catalogicsoftware.com/credentials-version";
+    /// On a Job: why it failed, once that has been told.
+    pub const FAILURE: &str = "kubedr.catalogicsoftware.com/failure";
+    /// On a record: `"true"` keeps it from retention.
+    pub const KEEP: &str = "kubedr.catalogicsoftware.com/keep";
+    /// On a CronJob: where its backups go, so that they go on to there while a changed location is not yet initialised.
+    pub const DESTINATION: &str = "kubedr.catalogicsoftware.com/destination";
     /// On an init job: how many tries with the same specification and credentials there were, this one included.
     pub const ATTEMPT: &str = "kubedr.catalogicsoftware.com/attempt";
 }
@@ -70,6 +84,10 @@ pub mod field_manager {
     pub const OPERATOR: &str = "kubedr-operator";
     /// The job.
     pub const JOB: &str = "kubedr-backup-job";
+    /// What a sync job writes to a location's status.
+    pub const SYNC: &str = "kubedr-sync";
+    /// What a forget job writes to a location's status.
+    pub const FORGET: &str = "kubedr-forget";
 }
 
 /// Keys of the Secret that a location names.
@@ -78,10 +96,10 @@ pub mod location_secret {
     pub const ACCESS_KEY: &str = "access_key";
     /// S3 secret key.
     pub const SECRET_KEY: &str = "secret_key";
-    /// Session token of keys that expire; optional.
-    pub const SESSION_TOKEN: &str = "session_token";
     /// Password of the restic repository.
     pub const REPO_PASSWORD: &str = "restic_repo_password";
+    /// Session token of temporary S3 keys.
+    pub const SESSION_TOKEN: &str = "session_token";
 }
 
 /// Keys of the Secret that a policy names.
@@ -102,6 +120,8 @@ pub mod snapshot {
     pub const ETCD: &str = "/data/etcd-snapshot.db";
     /// The certificates, as one deterministic tar archive.
     pub const CERTIFICATES: &str = "/data/certificates.tar";
+    /// The certificates as KubeDR 0.x stored them: a directory.
+    pub const CERTIFICATES_DIR: &str = "/data/certificates";
     /// Tag `cluster=<UID of the namespace kube-system>`.
     pub const TAG_CLUSTER: &str = "cluster";
     /// Tag `namespace=<namespace of the policy>`.
@@ -126,6 +146,8 @@ pub mod exit_code {
     pub const REPORTING: i32 = 5;
     /// A file of the certificates could not be read.
     pub const SOURCE_FILES: i32 = 6;
+    /// A restore could not write to its target.
+    pub const TARGET: i32 = 7;
     /// Ended by SIGTERM.
     pub const TERMINATED: i32 = 143;
 }
@@ -139,12 +161,6 @@ pub fn cron_job_name(policy: &str) -> String {
     format!("{policy}-backup-cronjob")
 }
 
-/// Repository URL of a location, in restic's notation.
-#[must_use]
-pub fn repository_url(endpoint: &str, bucket: &str) -> String {
-    format!("s3:{}/{bucket}", endpoint.trim_end_matches('/'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,10 +168,5 @@ mod tests {
     #[test]
     fn the_longest_policy_name_gives_a_cron_job_name_that_kubernetes_takes() {
         assert_eq!(cron_job_name(&"p".repeat(POLICY_NAME_MAX)).len(), 52);
-    }
-
-    #[test]
-    fn the_repository_url_is_what_restic_expects() {
-        assert_eq!(repository_url("http://10.96.57.3:9000", "backups"), "s3:http://10.96.57.3:9000/backups");
     }
 }

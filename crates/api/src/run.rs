@@ -21,7 +21,7 @@ pub enum Phase {
 }
 
 /// In a CRD a field's own description is the user's documentation; that of its type would take its place.
-fn without_description(schema: &mut schemars::Schema) {
+pub(crate) fn without_description(schema: &mut schemars::Schema) {
     schema.remove("description");
 }
 

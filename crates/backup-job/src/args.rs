@@ -30,6 +30,7 @@ const EXIT_CODES: &str = "Exit codes:
     4  repository: storage, password, a check that failed
     5  reporting: the work is done and stored, but the API server did not take the report
     6  a file of the certificates could not be read
+    7  a restore could not write to its target
   143  ended by SIGTERM";
 
 /// The subcommands.
@@ -104,6 +105,12 @@ pub struct RunArgs {
     /// Namespace of the object to report about.
     #[arg(long, env = name::NAMESPACE)]
     pub namespace: Option<String>,
+    /// What stands for the cluster: in the snapshot's tag `cluster`, and in locks.
+    #[arg(long, env = name::CLUSTER_UID)]
+    pub cluster: Option<String>,
+    /// UID of the pod of this run.
+    #[arg(long, env = name::POD_UID, hide = true)]
+    pub pod_uid: Option<String>,
     /// Pod of this run.
     #[arg(long, env = name::POD_NAME, hide = true)]
     pub pod_name: Option<String>,
@@ -165,9 +172,6 @@ pub struct BackupArgs {
     /// `MetadataBackupPolicy` to report about. Without it the job works without a cluster.
     #[arg(long, env = name::POLICY)]
     pub policy: Option<String>,
-    /// What stands for the cluster in the snapshot's tag `cluster`.
-    #[arg(long, env = name::CLUSTER_UID)]
-    pub cluster: Option<String>,
     /// Host of the snapshot. Default: the node's name, or this machine's.
     #[arg(long, env = name::NODE_NAME)]
     pub host: Option<String>,
@@ -179,14 +183,29 @@ pub struct RestoreArgs {
     /// Where the repository is.
     #[command(flatten)]
     pub storage: StorageArgs,
-    /// Directory that gets `data/`; it is created if need be, and must not hold a `data` yet.
-    #[arg(long)]
+    /// Which run this is.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Directory that gets `data/`; it is created if need be.
+    #[arg(long, env = name::TARGET)]
     pub target: PathBuf,
+    /// Replaces a `data/` that is there, once the new one is complete. Without it such a target is refused.
+    #[arg(long, env = name::OVERWRITE)]
+    pub overwrite: bool,
+    /// Identity that the repository must have.
+    #[arg(long, env = name::REPOSITORY_ID, hide = true)]
+    pub repository_id: Option<String>,
+    /// `MetadataRestore` to report about. Without it the job works without a cluster.
+    #[arg(long, env = name::RESTORE, hide = true)]
+    pub restore: Option<String>,
+    /// Generation of its specification.
+    #[arg(long, env = name::RESTORE_GENERATION, hide = true)]
+    pub restore_generation: Option<i64>,
     /// With `latest`: the latest snapshot that has this tag, such as `policy=nightly`. May be given more than once.
     #[arg(long = "tag", value_name = "NAME=VALUE")]
     pub tags: Vec<String>,
     /// Snapshot: its id, a beginning of its id that no other has, or `latest`.
-    #[arg(default_value = "latest")]
+    #[arg(default_value = "latest", env = name::SNAPSHOT)]
     pub snapshot: String,
 }
 
@@ -229,7 +248,7 @@ fn secret(variable: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use kubedr_api::task::{BackupTask, InitTask};
+    use kubedr_api::task::{BackupTask, InitTask, RepositoryTask, RestoreTask};
 
     use super::*;
 
@@ -254,6 +273,20 @@ mod tests {
         Cli::try_parse_from(line).unwrap().command
     }
 
+    fn repository() -> RepositoryTask {
+        RepositoryTask {
+            repository: "s3:http://h/b".into(),
+            location: "l".into(),
+            credentials: "s3-secret".into(),
+            region: Some("eu-west-1".into()),
+            has_ca_cert: true,
+            insecure_skip_tls_verify: true,
+            force_path_style: false,
+            access_mode: kubedr_api::AccessMode::ReadWrite,
+            cluster_uid: "uid".into(),
+        }
+    }
+
     #[test]
     fn clap_finds_nothing_wrong() {
         Cli::command().debug_assert();
@@ -262,21 +295,18 @@ mod tests {
     #[test]
     fn what_the_operator_tells_a_backup_arrives() {
         let task = BackupTask {
-            repository: "s3:http://h/b".into(),
-            location: "l".into(),
-            credentials: "s3-secret".into(),
+            repository: repository(),
             policy: "daily".into(),
-            cluster_uid: "uid".into(),
             etcd_endpoints: "https://a:1,https://b:1".into(),
             etcd_credentials: "etcd-creds".into(),
             certs_dir: Some("/etc/kubernetes/pki".into()),
         };
         let Command::Backup(args) = parse("backup", task.variables()) else { panic!() };
-        assert_eq!(args.storage.repository, Some(task.repository));
-        assert_eq!(args.storage.credentials, Some(task.credentials));
-        assert_eq!(args.run.location, Some(task.location));
+        assert_eq!(args.storage.repository, Some(task.repository.repository));
+        assert_eq!(args.storage.credentials, Some(task.repository.credentials));
+        assert_eq!(args.run.location, Some(task.repository.location));
         assert_eq!(args.policy, Some(task.policy));
-        assert_eq!(args.cluster, Some(task.cluster_uid));
+        assert_eq!(args.run.cluster, Some(task.repository.cluster_uid));
         assert_eq!(args.etcd_endpoints, task.etcd_endpoints);
         assert_eq!(args.etcd_credentials, Some(task.etcd_credentials));
         assert_eq!(args.certs_dir, task.certs_dir.map(PathBuf::from));
@@ -286,17 +316,41 @@ mod tests {
 
     #[test]
     fn what_the_operator_tells_an_init_arrives() {
-        let task = InitTask {
-            repository: "s3:http://h/b".into(),
-            location: "l".into(),
-            generation: 3,
-            credentials: "s3-secret".into(),
-            credentials_version: "77".into(),
-        };
+        let task = InitTask { repository: repository(), generation: 3, credentials_version: "77".into() };
         let Command::Init(args) = parse("init", task.variables()) else { panic!() };
-        assert_eq!(args.storage.repository, Some(task.repository));
+        assert_eq!(args.storage.repository, Some(task.repository.repository));
+        assert_eq!(args.storage.region, task.repository.region);
+        assert_eq!(args.storage.cacert, Some(kubedr_api::task::CA_CERT_FILE.into()));
+        assert!(args.storage.insecure_tls && !args.storage.force_path_style);
         assert_eq!(args.location_generation, Some(3));
         assert_eq!(args.credentials_version.as_deref(), Some("77"));
+    }
+
+    #[test]
+    fn what_the_operator_tells_a_restore_arrives() {
+        let task = RestoreTask {
+            repository: repository(),
+            restore: "back".into(),
+            generation: 2,
+            snapshot: "ab".repeat(32),
+            repository_id: Some("cd".repeat(32)),
+            overwrite: true,
+        };
+        let mut variables = task.variables();
+        // Positional, and a switch: `parse` writes flags with values.
+        variables.retain(|(name, _)| ![name::SNAPSHOT, name::OVERWRITE].contains(name));
+        let Command::Restore(args) = parse("restore", variables) else { panic!() };
+        assert_eq!(args.restore, Some(task.restore));
+        assert_eq!(args.restore_generation, Some(2));
+        assert_eq!(args.repository_id, task.repository_id);
+        assert_eq!(args.target, PathBuf::from("/restore"));
+        let restore = Cli::command().find_subcommand("restore").unwrap().clone();
+        for name in [name::SNAPSHOT, name::OVERWRITE] {
+            assert!(
+                restore.get_arguments().any(|arg| arg.get_env().is_some_and(|env| env == name)),
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -213,7 +213,7 @@ impl BackupSettings {
 fn tags(args: &BackupArgs) -> Vec<String> {
     use kubedr_api::names::snapshot::{TAG_CLUSTER, TAG_LOCATION, TAG_NAMESPACE, TAG_POLICY};
     let known = [
-        (TAG_CLUSTER, &args.cluster),
+        (TAG_CLUSTER, &args.run.cluster),
         (TAG_NAMESPACE, &args.run.namespace),
         (TAG_POLICY, &args.policy),
         (TAG_LOCATION, &args.run.location),

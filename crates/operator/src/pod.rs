@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 use kubedr_api::task::{self, Variables};
 
+use crate::destination::Destination;
 use crate::job_settings::JobSettings;
 
 /// Name of the container that does the work.
@@ -24,21 +25,28 @@ pub enum Privileges<'a> {
     Root(&'a [String]),
 }
 
-/// A container that runs this subcommand of the job with these variables, credentials of the location included.
+/// A container that runs this subcommand of the job with these variables and what leads to the repository.
 #[must_use]
 pub fn container(
     subcommand: &str,
     variables: Variables,
-    credentials: &str,
+    destination: &Destination,
     privileges: Privileges<'_>,
     settings: &JobSettings,
 ) -> Container {
+    // Whoever wrote a file of a volume's repository, the next job has to be able to replace it: they all are one user.
+    let privileges = match (privileges, &destination.claim) {
+        (Privileges::None, Some(_)) => Privileges::Root(&[]),
+        (privileges, _) => privileges,
+    };
+    let mounts: Vec<_> = destination.volumes().into_iter().map(|(_, mount)| mount).collect();
     Container {
         name: CONTAINER.to_owned(),
         image: Some(settings.image.clone()),
         image_pull_policy: Some(settings.image_pull_policy.clone()),
         args: Some(vec![subcommand.to_owned()]),
-        env: Some(environment(variables, credentials, settings)),
+        env: Some(environment(variables, &destination.credentials, settings)),
+        volume_mounts: Some(mounts).filter(|mounts| !mounts.is_empty()),
         resources: Some(settings.resources.clone()),
         security_context: Some(security_context(privileges)),
         // The job writes its error to the termination log; what ends before it can (a wrong flag, a panic) is on stderr.
@@ -49,8 +57,10 @@ pub fn container(
 
 /// A pod of this one container, which runs once.
 #[must_use]
-pub fn pod_spec(container: Container, settings: &JobSettings) -> PodSpec {
+pub fn pod_spec(container: Container, destination: &Destination, settings: &JobSettings) -> PodSpec {
+    let volumes: Vec<_> = destination.volumes().into_iter().map(|(volume, _)| volume).collect();
     PodSpec {
+        volumes: Some(volumes).filter(|volumes| !volumes.is_empty()),
         containers: vec![container],
         restart_policy: Some("Never".to_owned()),
         service_account_name: Some(settings.service_account_name.clone()),

@@ -112,13 +112,19 @@ const fn is_news(reason: ConditionReason) -> bool {
     match reason {
         ConditionReason::LocationNotFound
         | ConditionReason::LocationNotReady
+        | ConditionReason::LocationReadOnly
         | ConditionReason::CronJobRefused
         | ConditionReason::Invalid => true,
         ConditionReason::Initialized
         | ConditionReason::Initializing
         | ConditionReason::InitFailed
         | ConditionReason::Scheduled
-        | ConditionReason::Suspended => false,
+        | ConditionReason::Suspended
+        | ConditionReason::Reachable
+        | ConditionReason::ValidationFailed
+        | ConditionReason::UpToDate
+        | ConditionReason::RemovalsWithheld
+        | ConditionReason::RecordNameTaken => false,
     }
 }
 

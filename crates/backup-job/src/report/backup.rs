@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt, api::PostParams};
 use kubedr_api::{
     EventReason, EventSubject, MetadataBackupPolicy, MetadataBackupRecord, MetadataBackupRecordSpec,
-    MetadataBackupRecordStatus, RunFigures, RunIdentity, RunOutcome, RunReport, names::label, record_name,
-    run_status_patch, short_snapshot_id,
+    MetadataBackupRecordStatus, Origin, RunFigures, RunIdentity, RunOutcome, RunReport,
+    names::{finalizer, label},
+    record_name, run_status_patch, short_snapshot_id,
 };
 use serde_json::json;
 
@@ -23,6 +24,8 @@ pub struct BackupReporter {
     pub policy: String,
     /// Name of the location.
     pub location: String,
+    /// The cluster, by the UID of its namespace kube-system.
+    pub cluster: Option<String>,
     /// Which run it is.
     pub run: RunIdentity,
 }
@@ -90,6 +93,8 @@ impl BackupReporter {
             backup_time: Some(done.time.to_string()),
             total_bytes_processed: i64::try_from(done.total_bytes_processed).ok(),
             certificates: Some(done.certificates),
+            origin: Some(Origin::Backup),
+            cluster_uid: self.cluster.clone(),
             conditions: Vec::new(),
         };
         let patch = json!({
@@ -110,6 +115,8 @@ impl BackupReporter {
         };
         let mut record = MetadataBackupRecord::new(&record_name(&done.snapshot_id), spec);
         let labels = [(label::POLICY, &self.policy), (label::LOCATION, &self.location)];
+        // The record stands for the snapshot: it does not go before the snapshot has gone.
+        record.metadata.finalizers = Some(vec![finalizer::RECORD.to_owned()]);
         record.labels_mut().extend(labels.map(|(name, value)| (name.to_owned(), value.clone())));
         record
     }

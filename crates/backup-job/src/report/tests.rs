@@ -38,6 +38,7 @@ fn api_server() -> FakeApi {
 
 fn backup_reporter(api: &FakeApi) -> BackupReporter {
     BackupReporter {
+        cluster: Some("cluster-1".into()),
         api: KubeApi::new(api.client(), "ns"),
         policy: "daily".into(),
         location: "s3".into(),

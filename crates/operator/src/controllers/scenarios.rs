@@ -165,7 +165,7 @@ async fn the_finalizer_of_kubedr_0_is_taken_off_an_object_that_is_being_deleted(
 #[tokio::test]
 async fn a_location_that_does_not_fit_the_schema_is_told_so_once() {
     let api = FakeApi::default();
-    put_location(&api, &json!({"spec": {"volume": "x"}}));
+    put_location(&api, &json!({"spec": {"url": "x"}}));
     for writes in [2, 0] {
         reconcile_location(&api).await;
         assert_eq!(api.take_writes().len(), writes);
@@ -173,7 +173,7 @@ async fn a_location_that_does_not_fit_the_schema_is_told_so_once() {
     let condition = &api.get(LOCATION)["status"]["conditions"][0];
     assert_eq!(condition["reason"], "Invalid");
     let message = condition["message"].as_str().unwrap();
-    assert!(message.contains("does not fit the schema: Missing field url"), "{message}");
+    assert!(message.contains("does not fit the schema: Missing field credentials"), "{message}");
 }
 
 #[tokio::test]
@@ -263,7 +263,7 @@ async fn an_operator_that_died_between_event_and_note_tells_nothing_twice() {
     api.accept(JOB);
     reconcile_run(&api).await;
     assert_eq!(api.get(POLICY)["metadata"]["resourceVersion"], told);
-    assert!(api.get(JOB)["metadata"]["annotations"][run::FAILURE].is_string());
+    assert!(api.get(JOB)["metadata"]["annotations"][kubedr_api::names::annotation::FAILURE].is_string());
 }
 
 #[tokio::test]

@@ -5,11 +5,12 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kubedr_api::BackupLocation;
-use kubedr_api::names::{annotation, field_manager, job_type, label, repository_url};
+use kubedr_api::names::{annotation, field_manager, job_type, label};
 use kubedr_api::task::InitTask;
 use std::collections::BTreeMap;
 
 use super::decide::Wanted;
+use crate::destination::Destination;
 use crate::job_settings::JobSettings;
 use crate::occasion::{job_name, short_hash};
 use crate::owner::owned_by;
@@ -28,14 +29,13 @@ pub fn build_init_job(
     wanted: &Wanted,
     attempt: u32,
     settings: &JobSettings,
+    cluster_uid: &str,
 ) -> Job {
     let name = location.name_any();
-    let spec = &location.spec;
+    let destination = Destination::of(location);
     let task = InitTask {
-        repository: repository_url(&spec.url, &spec.bucket_name),
-        location: name.clone(),
+        repository: destination.task(cluster_uid),
         generation: wanted.generation,
-        credentials: spec.credentials.clone(),
         credentials_version: wanted.credentials_version.clone(),
     };
     let labels = BTreeMap::from([
@@ -51,7 +51,7 @@ pub fn build_init_job(
     let uid = location.uid().unwrap_or_default();
     let (generation, attempt) = (wanted.generation.to_string(), attempt.to_string());
     let hash = short_hash(&[&uid, &generation, &wanted.credentials_version, &attempt]);
-    let container = container("init", task.variables(), &spec.credentials, Privileges::None, settings);
+    let container = container("init", task.variables(), &destination, Privileges::None, settings);
     Job {
         metadata: ObjectMeta {
             name: Some(job_name(&name, "init", &hash)),
@@ -67,7 +67,7 @@ pub fn build_init_job(
             ttl_seconds_after_finished: Some(TTL_SECONDS),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
-                spec: Some(pod_spec(container, settings)),
+                spec: Some(pod_spec(container, &destination, settings)),
             },
             ..JobSpec::default()
         }),
@@ -96,7 +96,7 @@ mod tests {
         )
         .unwrap();
         let wanted = Wanted { generation: 3, credentials_version: "77".into() };
-        build_init_job(&location(name), &wanted, attempt, &settings)
+        build_init_job(&location(name), &wanted, attempt, &settings, "cluster-1")
     }
 
     #[test]

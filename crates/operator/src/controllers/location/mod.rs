@@ -190,7 +190,7 @@ async fn start(
 ) -> Result<Requeue, LocationError> {
     let name = location.name_any();
     mark_uninitialized(ctx, location).await?;
-    let job = build::build_init_job(location, wanted, attempt, &ctx.settings);
+    let job = build::build_init_job(location, wanted, attempt, &ctx.settings, &ctx.cluster_uid);
     let action = || format!("create the init job of location `{name}`");
     match call(action, ctx.api::<Job>().create(&PostParams::default(), &job)).await {
         Ok(job) => {

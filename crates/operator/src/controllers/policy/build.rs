@@ -9,11 +9,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use kubedr_api::names::{cron_job_name, field_manager, job_type, label};
+use kubedr_api::names::{annotation, cron_job_name, field_manager, job_type, label};
 use kubedr_api::task::{self, BackupTask};
 use kubedr_api::{MetadataBackupPolicy, MetadataBackupPolicySpec, OPTION_MASTER_NODE_LABEL};
 
-use super::decide::Destination;
+use crate::destination::Destination;
 use crate::job_settings::JobSettings;
 use crate::owner::owned_by;
 use crate::pod::{Privileges, container, pod_spec};
@@ -46,6 +46,9 @@ pub fn build_cron_job(
             name: Some(cron_job_name(&name)),
             namespace: policy.namespace(),
             labels: Some(labels.clone()),
+            annotations: serde_json::to_string(destination)
+                .ok()
+                .map(|text| BTreeMap::from([(annotation::DESTINATION.to_owned(), text)])),
             owner_references: Some(vec![owned_by(policy)]),
             ..ObjectMeta::default()
         },
@@ -85,30 +88,31 @@ fn build_pod(
         // These two are the CronJob's.
         schedule: _,
         suspend: _,
-        // Retention is not built yet.
+        // Records are the operator's to delete.
         retain_num_backups: _,
+        retention: _,
         options,
     } = &policy.spec;
     let task = BackupTask {
-        repository: destination.repository.clone(),
-        location: destination.location.clone(),
-        credentials: destination.credentials.clone(),
+        repository: destination.task(cluster_uid),
         policy: policy.name_any(),
-        cluster_uid: cluster_uid.to_owned(),
         etcd_endpoints: etcd_endpoint.clone(),
         etcd_credentials: etcd_creds.clone(),
         certs_dir: certs_dir.clone(),
     };
     let privileges = Privileges::Root(&settings.add_capabilities);
-    let mut container = container("backup", task.variables(), &destination.credentials, privileges, settings);
+    let mut container = container("backup", task.variables(), destination, privileges, settings);
     let mut volumes = vec![etcd_volume(etcd_creds)];
-    let mut mounts = vec![mount(ETCD_VOLUME, task::ETCD_CREDENTIALS_DIR.to_owned())];
+    let mut mounts = container.volume_mounts.take().unwrap_or_default();
+    mounts.push(mount(ETCD_VOLUME, task::ETCD_CREDENTIALS_DIR.to_owned()));
     if let Some(dir) = certs_dir {
         let dir = plain_path(dir);
         mounts.push(mount(CERTS_VOLUME, format!("{}{dir}", task::HOST_ROOT)));
         volumes.push(host_volume(dir));
     }
     container.volume_mounts = Some(mounts);
+    let pod = pod_spec(container, destination, settings);
+    volumes.extend(pod.volumes.iter().flatten().cloned());
     PodSpec {
         volumes: Some(volumes),
         // etcd of a kubeadm cluster listens on the node itself.
@@ -116,7 +120,7 @@ fn build_pod(
         dns_policy: Some("ClusterFirstWithHostNet".to_owned()),
         affinity: Some(on_masters(options.get(OPTION_MASTER_NODE_LABEL).map(String::as_str))),
         tolerations: Some(["NoSchedule", "NoExecute"].map(tolerate_all).to_vec()),
-        ..pod_spec(container, settings)
+        ..pod
     }
 }
 
@@ -178,6 +182,7 @@ fn tolerate_all(effect: &str) -> Toleration {
 
 #[cfg(test)]
 mod tests {
+    use super::super::decide::destination_of;
     use super::*;
 
     fn policy(spec: &str) -> MetadataBackupPolicy {
@@ -201,6 +206,12 @@ mod tests {
             location: "s3".into(),
             repository: "s3:http://10.1.1.1:9000/backups".into(),
             credentials: "s3-creds".into(),
+            region: None,
+            ca_cert: None,
+            insecure_skip_tls_verify: false,
+            force_path_style: true,
+            access_mode: kubedr_api::AccessMode::ReadWrite,
+            claim: None,
         };
         build_cron_job(&policy(spec), &destination, &settings(), "cluster-1")
     }
@@ -238,8 +249,11 @@ mod tests {
 
     #[test]
     fn a_cron_job_tells_where_its_backups_go() {
-        let destination = Destination::of_cron_job(&build("{destination: s3, schedule: '@daily'}")).unwrap();
-        assert_eq!(destination.repository, "s3:http://10.1.1.1:9000/backups");
-        assert_eq!((destination.location.as_str(), destination.credentials.as_str()), ("s3", "s3-creds"));
+        let mut cron_job = build("{destination: s3, schedule: '@daily'}");
+        let noted = destination_of(&cron_job).unwrap();
+        assert_eq!(noted.repository, "s3:http://10.1.1.1:9000/backups");
+        assert_eq!((noted.location.as_str(), noted.credentials.as_str()), ("s3", "s3-creds"));
+        cron_job.metadata.annotations = None;
+        assert_eq!(destination_of(&cron_job).unwrap(), noted, "as one from before it was noted");
     }
 }

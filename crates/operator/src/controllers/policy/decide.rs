@@ -1,50 +1,39 @@
 //! What is to be done about a policy.
 
 use k8s_openapi::api::batch::v1::CronJob;
-use kubedr_api::names::repository_url;
+use kubedr_api::names::annotation;
 use kubedr_api::task::env;
-use kubedr_api::{BackupLocation, ConditionReason, MetadataBackupPolicySpec, Phase};
+use kubedr_api::{AccessMode, BackupLocation, ConditionReason, MetadataBackupPolicySpec, Phase};
 
+use crate::destination::Destination;
 use crate::standing::Standing;
 
-/// Where backups go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Destination {
-    /// Name of the location.
-    pub location: String,
-    /// Repository URL.
-    pub repository: String,
-    /// Name of the location's Secret.
-    pub credentials: String,
-}
-
-impl Destination {
-    /// Where backups to this location go, as its specification says now.
-    #[must_use]
-    pub fn of(location: &BackupLocation) -> Self {
-        Self {
-            location: location.metadata.name.clone().unwrap_or_default(),
-            repository: repository_url(&location.spec.url, &location.spec.bucket_name),
-            credentials: location.spec.credentials.clone(),
-        }
+/// Where the backups of this CronJob go; `None` if it was edited beyond recognition.
+#[must_use]
+pub fn destination_of(cron_job: &CronJob) -> Option<Destination> {
+    let noted = cron_job.metadata.annotations.as_ref().and_then(|all| all.get(annotation::DESTINATION));
+    if let Some(destination) = noted.and_then(|text| serde_json::from_str(text).ok()) {
+        return Some(destination);
     }
-
-    /// Where the backups of this CronJob go; `None` if it was edited beyond recognition.
-    #[must_use]
-    pub fn of_cron_job(cron_job: &CronJob) -> Option<Self> {
-        let pod = cron_job.spec.as_ref()?.job_template.spec.as_ref()?.template.spec.as_ref()?;
-        let variables = pod.containers.first()?.env.as_ref()?;
-        let value = |name: &str| variables.iter().find(|variable| variable.name == name)?.value.clone();
-        Some(Self {
-            location: value(env::LOCATION)?,
-            repository: value(env::REPOSITORY)?,
-            credentials: value(env::CREDENTIALS)?,
-        })
-    }
+    // Before locations had more than these three, nothing was noted.
+    let pod = cron_job.spec.as_ref()?.job_template.spec.as_ref()?.template.spec.as_ref()?;
+    let variables = pod.containers.first()?.env.as_ref()?;
+    let value = |name: &str| variables.iter().find(|variable| variable.name == name)?.value.clone();
+    Some(Destination {
+        location: value(env::LOCATION)?,
+        repository: value(env::REPOSITORY)?,
+        credentials: value(env::CREDENTIALS)?,
+        region: None,
+        ca_cert: None,
+        insecure_skip_tls_verify: false,
+        force_path_style: true,
+        access_mode: AccessMode::ReadWrite,
+        claim: None,
+    })
 }
 
 /// What is known of the location that a policy names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum LocationState {
     /// There is none.
     Missing,
@@ -79,10 +68,10 @@ impl LocationState {
 }
 
 /// What is to be done about the CronJob.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Apply it, with backups going there.
-    Apply(Destination),
+    Apply(Box<Destination>),
     /// Suspend the one that is there and leave it otherwise as it is.
     Suspend,
     /// Nothing.
@@ -97,16 +86,22 @@ pub fn decide(
     cron_job: Option<&CronJob>,
 ) -> (Action, Standing) {
     let name = &spec.destination;
-    let existing = cron_job.and_then(Destination::of_cron_job);
+    let existing = cron_job.and_then(destination_of);
     match (location, existing) {
         (LocationState::Missing, _) => {
             let action = if cron_job.is_some() { Action::Suspend } else { Action::Leave };
             (action, not_found(name))
         }
-        (LocationState::Ready(destination), _) => (Action::Apply(destination.clone()), in_place(spec)),
+        (LocationState::Ready(destination), _) if destination.is_read_only() => {
+            let action = if cron_job.is_some() { Action::Suspend } else { Action::Leave };
+            (action, read_only(name))
+        }
+        (LocationState::Ready(destination), _) => {
+            (Action::Apply(Box::new(destination.clone())), in_place(spec))
+        }
         (LocationState::NotReady { wanted, error: None }, Some(existing)) if existing == *wanted => {
             // Its Secret has changed and is being tried: nothing that a policy's owner has to know of.
-            (Action::Apply(existing), in_place(spec))
+            (Action::Apply(Box::new(existing)), in_place(spec))
         }
         (LocationState::NotReady { error, .. }, Some(existing)) => {
             let message = format!(
@@ -114,7 +109,10 @@ pub fn decide(
                 because(error.as_deref()),
                 existing.repository
             );
-            (Action::Apply(existing), Standing { reason: ConditionReason::LocationNotReady, message })
+            (
+                Action::Apply(Box::new(existing)),
+                Standing { reason: ConditionReason::LocationNotReady, message },
+            )
         }
         (LocationState::NotReady { error, .. }, None) => {
             let message = format!(
@@ -132,6 +130,16 @@ fn not_found(name: &str) -> Standing {
         message: format!(
             "there is no BackupLocation `{name}` in this namespace, so no backup is taken; create it or correct \
              `spec.destination`"
+        ),
+    }
+}
+
+fn read_only(name: &str) -> Standing {
+    Standing {
+        reason: ConditionReason::LocationReadOnly,
+        message: format!(
+            "BackupLocation `{name}` has `accessMode: ReadOnly`, so no backup is taken; name another location in \
+             `spec.destination`, or change its access mode"
         ),
     }
 }
@@ -164,6 +172,12 @@ mod tests {
             location: "s3".into(),
             repository: format!("s3:http://10.1.1.1/{bucket}"),
             credentials: "creds".into(),
+            region: None,
+            ca_cert: None,
+            insecure_skip_tls_verify: false,
+            force_path_style: true,
+            access_mode: AccessMode::ReadWrite,
+            claim: None,
         }
     }
 
@@ -202,7 +216,7 @@ mod tests {
     fn a_ready_location_gives_a_cron_job_that_is_suspended_if_the_policy_asks() {
         let ready = LocationState::Ready(destination("new"));
         let decision = decide(&spec(), &ready, None);
-        assert_eq!(decision.0, Action::Apply(destination("new")));
+        assert_eq!(decision.0, Action::Apply(Box::new(destination("new"))));
         assert_eq!(reason(&decision), ConditionReason::Scheduled);
         let paused = MetadataBackupPolicySpec { suspend: true, ..spec() };
         assert_eq!(reason(&decide(&paused, &ready, None)), ConditionReason::Suspended);
@@ -211,7 +225,7 @@ mod tests {
     #[test]
     fn until_a_changed_location_is_initialised_backups_go_on_to_the_old_place() {
         let decision = decide(&spec(), &not_ready(None), Some(&cron_job("old")));
-        assert_eq!(decision.0, Action::Apply(destination("old")));
+        assert_eq!(decision.0, Action::Apply(Box::new(destination("old"))));
         assert_eq!(reason(&decision), ConditionReason::LocationNotReady);
         assert!(decision.1.message.contains("`s3:http://10.1.1.1/old`"), "{}", decision.1.message);
     }
