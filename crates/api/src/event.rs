@@ -34,6 +34,8 @@ pub enum EventReason {
     SnapshotDeleted,
     /// A record went before its snapshot could be deleted.
     DeletionPending,
+    /// A record went and its snapshot stays in the repository, since nobody may or can delete it there.
+    SnapshotKept,
     /// A record's snapshot is not in the repository any more.
     SnapshotMissing,
     /// A record was made for a backup that was found in the repository.
@@ -68,6 +70,7 @@ impl EventReason {
             Self::WaitingForLock => "WaitingForLock",
             Self::SnapshotDeleted => "SnapshotDeleted",
             Self::DeletionPending => "DeletionPending",
+            Self::SnapshotKept => "SnapshotKept",
             Self::SnapshotMissing => "SnapshotMissing",
             Self::BackupDiscovered => "BackupDiscovered",
             Self::RecordNameTaken => "RecordNameTaken",
@@ -94,6 +97,7 @@ impl EventReason {
             | Self::RestoreFailed
             | Self::Unavailable
             | Self::DeletionPending
+            | Self::SnapshotKept
             | Self::SnapshotMissing
             | Self::RecordNameTaken
             | Self::RemovalsWithheld

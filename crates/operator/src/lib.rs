@@ -49,7 +49,6 @@ mod owner;
 mod pod;
 mod readiness;
 mod report;
-#[cfg_attr(not(test), expect(dead_code, reason = "the controllers of retention are to call it"))]
 mod retention;
 mod serve;
 mod standing;

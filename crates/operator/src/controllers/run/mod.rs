@@ -1,4 +1,4 @@
-//! Follows Jobs of both kinds until it is known what became of them, and tells it when they cannot tell it themselves.
+//! Follows Jobs of all kinds until it is known what became of them, and tells it when they cannot tell it themselves.
 //!
 //! Each look is at fresh facts: the Job's pods and, while a pod does not start, its events are read from the API server,
 //! not from a cache. That a failure has been told is noted on the Job, so a restarted operator does not tell it again.
@@ -43,9 +43,10 @@ pub enum RunError {
     Report(#[from] ReportError),
 }
 
-/// Selects the Jobs and pods of both kinds.
+/// Selects the Jobs and pods of all kinds.
 fn selector() -> String {
-    format!("{} in ({}, {})", label::TYPE, job_type::BACKUP, job_type::INIT)
+    let all = [job_type::BACKUP, job_type::INIT, job_type::SYNC, job_type::FORGET];
+    format!("{} in ({})", label::TYPE, all.join(", "))
 }
 
 /// Runs until `shutdown`.
@@ -134,6 +135,10 @@ async fn remove_if_stuck(ctx: &Context, job: &Job, since: SignedDuration) -> Res
 enum Subject {
     Policy(String),
     Location(String),
+    /// A location that is looked at.
+    Catalogue(String),
+    /// A location whose snapshots are deleted.
+    Maintenance(String),
 }
 
 impl Subject {
@@ -142,6 +147,8 @@ impl Subject {
         match job.labels().get(label::TYPE)?.as_str() {
             job_type::BACKUP => name(label::POLICY).map(Self::Policy),
             job_type::INIT => name(label::LOCATION).map(Self::Location),
+            job_type::SYNC => name(label::LOCATION).map(Self::Catalogue),
+            job_type::FORGET => name(label::LOCATION).map(Self::Maintenance),
             _ => None,
         }
     }
@@ -172,6 +179,17 @@ impl Subject {
                 };
                 let outcome = InitOutcome::Failed(message);
                 report::init(ctx, location, &init_report(job, outcome), ended).await
+            }
+            Self::Catalogue(location) | Self::Maintenance(location) => {
+                let (RunOutcome::Failed(message) | RunOutcome::CannotStart(message)) = outcome else {
+                    return Ok(());
+                };
+                let job = job.uid().unwrap_or_default();
+                let failure = report::Failure { location, job: &job, message: &message, ended };
+                match self {
+                    Self::Catalogue(_) => report::sync_failed(ctx, failure).await,
+                    _ => report::forget_failed(ctx, failure).await,
+                }
             }
         }
     }
