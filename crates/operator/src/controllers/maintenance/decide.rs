@@ -372,3 +372,6 @@ pub fn surplus<'a>(jobs: &'a [MaintenanceJob], action: &Action) -> Vec<&'a str> 
     let kept = FORGET_JOBS_MAX - usize::from(starts || works);
     finished.into_iter().skip(kept).map(|(_, name)| name).collect()
 }
+
+#[cfg(test)]
+mod tests;
