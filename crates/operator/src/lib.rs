@@ -23,12 +23,13 @@
 //! | | backuplocations/status | patch | outcome of jobs, conditions, pending deletions |
 //! | | metadatabackuppolicies | get list watch patch | reading; legacy finalizer |
 //! | | metadatabackuppolicies/status | patch | outcome of failed runs, conditions |
-//! | | metadatabackuprecords | list watch patch delete | reading; finalizer; retention |
-//! | | metadatarestores | list watch | |
-//! | | metadatarestores/status | patch | refusing them |
+//! | | metadatarestores | get list watch | reading |
+//! | | metadatarestores/status | patch | outcome of restores that failed |
+//! | | metadatabackuprecords | get list watch patch delete | reading, and what a restore names; finalizer; retention |
 //! | batch | cronjobs | get list watch create patch | one for each policy |
 //! | | jobs | get list watch create patch delete | init and maintenance jobs; following runs; ending what cannot start |
-//! | (core) | pods | list watch | why a job failed or does not start |
+//! | (core) | pods | list watch | why a job failed or does not start; who uses a claim |
+//! | | persistentvolumeclaims | get | what a restore names |
 //! | | events | list create | the same; telling |
 //! | | secrets | list watch | metadata only: which version a location has |
 //! | coordination.k8s.io | leases | create | leader election |

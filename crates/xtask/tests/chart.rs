@@ -200,15 +200,16 @@ fn the_operator_has_the_verbs_that_it_uses_and_no_other() {
             "coordination leases (kubedr-operator): get update",
             "coordination leases: create",
             "core events: create list",
+            "core persistentvolumeclaims: get",
             "core pods: list watch",
             "core secrets: list watch",
             "kubedr backuplocations/status: patch",
             "kubedr backuplocations: get list patch watch",
             "kubedr metadatabackuppolicies/status: patch",
             "kubedr metadatabackuppolicies: get list patch watch",
-            "kubedr metadatabackuprecords: delete list patch watch",
+            "kubedr metadatabackuprecords: delete get list patch watch",
             "kubedr metadatarestores/status: patch",
-            "kubedr metadatarestores: list watch",
+            "kubedr metadatarestores: get list watch",
         ]
     );
 }
