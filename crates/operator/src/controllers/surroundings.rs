@@ -48,9 +48,9 @@ impl Remembered {
     /// What was read within the last second, or what is so now.
     pub async fn get(&self, ctx: &Context) -> Result<Surroundings, ApiError> {
         let mut last = self.0.lock().await;
-        // What leaves does not come back.
+        // Not for longer, whatever it is: a CRD that was deleted may be installed anew.
         if let Some((at, known)) = *last
-            && (known == Surroundings::Leaving || at.elapsed() < REMEMBERED)
+            && at.elapsed() < REMEMBERED
         {
             return Ok(known);
         }

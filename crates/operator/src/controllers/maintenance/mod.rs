@@ -154,8 +154,8 @@ async fn start(ctx: &Context, cached: &BackupLocation, due: &Due) -> Result<Requ
         Task::Sync => Vec::new(),
         Task::Forget { .. } => match list_deletions(ctx, &location).await? {
             Some(deletions) => deletions,
-            // Its records go with it and leave the snapshots alone.
-            None => return Ok(Requeue::await_change()),
+            // The records go with it and leave the snapshots alone. A CRD may be installed anew.
+            None => return Ok(Requeue::requeue(REFUSED_RETRY)),
         },
     };
     let now = Timestamp::now();

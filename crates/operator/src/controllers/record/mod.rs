@@ -50,7 +50,8 @@ pub enum RecordError {
 /// Context of this controller.
 pub(super) struct Records {
     pub(super) ctx: Arc<Context>,
-    pub(super) records: Store<Guarded>,
+    /// All of them.
+    pub(super) all: Store<Guarded>,
     pub(super) locations: Store<GuardedLocation>,
     pub(super) surroundings: Remembered,
 }
@@ -72,8 +73,12 @@ pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
     let known = records.clone();
     let controller = Controller::for_stream(stream, records.clone())
         .watches_stream(location_stream, move |location| leaving_ones(&location.name_any(), &known));
-    let shared =
-        Arc::new(Records { ctx: Arc::clone(&ctx), records, locations, surroundings: Remembered::default() });
+    let shared = Arc::new(Records {
+        ctx: Arc::clone(&ctx),
+        all: records,
+        locations,
+        surroundings: Remembered::default(),
+    });
     drive(ControllerName::Record, controller, reconcile, ctx, shared, shutdown).await;
 }
 
@@ -92,7 +97,7 @@ pub(super) async fn reconcile(guarded: Arc<Guarded>, shared: Arc<Records>) -> Re
     let Ok(record) = &guarded.0 else {
         // Nobody can tell which snapshot it stands for.
         if guarded.meta().deletion_timestamp.is_some() {
-            release(ctx, &*guarded, Fate::Kept("the record does not fit the schema".to_owned()), None)
+            release(ctx, &*guarded, Fate::Kept("the record does not fit the schema".to_owned()), "unknown")
                 .await?;
         }
         return Ok(Requeue::await_change());
@@ -162,7 +167,7 @@ async fn postpone(
     now: Timestamp,
 ) -> Result<(), RecordError> {
     let ctx = &*shared.ctx;
-    let state = shared.records.state();
+    let state = shared.all.state();
     let others = state.iter().filter_map(|guarded| guarded.0.as_ref().ok()).filter(|other| {
         let state =
             State { record: other, location: Some(location), surroundings: Surroundings::Staying, now };
@@ -205,17 +210,16 @@ async fn postpone(
 }
 
 /// What a message calls the snapshot.
-fn snapshot(record: &MetadataBackupRecord) -> Option<&str> {
+fn snapshot(record: &MetadataBackupRecord) -> &str {
     let full = record.status.as_ref().and_then(|status| status.snapshot_id.as_deref());
-    Some(full.unwrap_or(&record.spec.snapshot_id))
+    full.unwrap_or(&record.spec.snapshot_id)
 }
 
 /// Tells what became of the snapshot, unless that has been told, then takes the finalizer off.
-async fn release<K>(ctx: &Context, record: &K, fate: Fate, snapshot: Option<&str>) -> Result<(), RecordError>
+async fn release<K>(ctx: &Context, record: &K, fate: Fate, snapshot: &str) -> Result<(), RecordError>
 where
     K: Resource<DynamicType = ()>,
 {
-    let snapshot = snapshot.unwrap_or("unknown");
     let name = record.name_any();
     let word = match &fate {
         Fate::Deleted => Some((

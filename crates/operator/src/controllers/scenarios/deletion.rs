@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 use super::{EVENTS, JOBS, LOCATION, POLICY, context, count, put_location, put_policy, run, watched};
+use crate::controllers::surroundings::Remembered;
 use crate::controllers::{maintenance, record, retention};
 
 const RECORDS: &str = "/apis/kubedr.catalogicsoftware.com/v1alpha1/namespaces/ns/metadatabackuprecords";
@@ -102,9 +103,9 @@ async fn reconcile_record(api: &FakeApi, number: usize) {
 fn records(api: &FakeApi) -> record::Records {
     record::Records {
         ctx: context(api),
-        records: cache::<DeserializeGuard<MetadataBackupRecord>>(api, RECORDS),
+        all: cache::<DeserializeGuard<MetadataBackupRecord>>(api, RECORDS),
         locations: cache::<DeserializeGuard<BackupLocation>>(api, LOCATIONS),
-        surroundings: Default::default(),
+        surroundings: Remembered::default(),
     }
 }
 
@@ -154,7 +155,7 @@ async fn a_deleted_record_has_its_snapshot_deleted_and_goes_when_the_job_says_so
     reconcile_record(&api, 2).await;
     assert_eq!(api.get(&path(2))["metadata"]["finalizers"], json!([finalizer::RECORD]), "the job is at work");
     say_deleted(&api, &path(2));
-    api.take_requests();
+    api.take_writes();
     reconcile_record(&api, 2).await;
     let expected = [format!("POST {EVENTS}"), format!("PATCH {}", path(2))];
     assert_eq!(api.take_requests(), expected, "nothing else has to be asked");
@@ -187,7 +188,7 @@ async fn records_that_go_with_their_namespace_or_crd_take_no_snapshot_along() {
         let api = cluster();
         put_deleted_record(&api, 1, 60);
         change(&api, what, "/metadata/deletionTimestamp", json!(ago(1)));
-        api.take_requests();
+        api.take_writes();
         maintain(&api).await;
         assert_eq!(api.take_writes(), Vec::<String>::new(), "{what}");
         reconcile_record(&api, 1).await;
@@ -200,7 +201,7 @@ async fn records_that_go_with_their_namespace_or_crd_take_no_snapshot_along() {
 async fn namespace_and_crd_are_looked_at_after_the_records() {
     let api = cluster();
     put_deleted_record(&api, 1, 60);
-    api.take_requests();
+    api.take_writes();
     maintain(&api).await;
     let requests = api.take_requests();
     let position = |request: &str| requests.iter().position(|known| known == request).unwrap();
@@ -314,7 +315,7 @@ async fn retention_deletes_the_oldest_records_that_are_this_clusters_own() {
     change(&api, &path(1), "/status/origin", json!("Discovered"));
     change(&api, &path(2), "/metadata/annotations", json!({ annotation::KEEP: "true" }));
     change(&api, &path(3), "/status/clusterUID", json!("cluster-2"));
-    api.take_requests();
+    api.take_writes();
     retain(&api).await;
     let deleted: Vec<_> = api.take_writes();
     assert_eq!(deleted, [format!("DELETE {}", path(4)), format!("DELETE {}", path(5))]);
@@ -366,7 +367,7 @@ async fn five_hundred_records_cost_a_few_calls_each() {
     for number in 1..=501 {
         put_record(&api, number);
     }
-    api.take_requests();
+    api.take_writes();
     for _ in 0..6 {
         retain(&api).await;
     }

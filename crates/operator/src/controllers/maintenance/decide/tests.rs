@@ -69,7 +69,7 @@ fn a_location_that_is_not_initialised_as_it_is_specified_is_left_alone() {
         ("/metadata/deletionTimestamp", json!(at(0).to_string())),
         ("/status", Value::Null),
     ] {
-        let location = location(&[change.clone()]);
+        let location = location(std::slice::from_ref(&change));
         assert_eq!(look(&location, &[], &[deletion("a", "r1", -60)], 0), Action::Wait, "{change:?}");
     }
 }
@@ -296,6 +296,6 @@ fn a_record_asks_for_a_deletion_only_if_it_is_being_deleted_here_and_enough_is_k
         ("/status/repositoryId", Value::Null),
         ("/status/conditions", gone),
     ] {
-        assert_eq!(Deletion::of(&record(&[change.clone()]), "s3"), None, "{change:?}");
+        assert_eq!(Deletion::of(&record(std::slice::from_ref(&change)), "s3"), None, "{change:?}");
     }
 }
