@@ -144,10 +144,14 @@ fn operator_and_job_have_accounts_of_their_own() {
 }
 
 #[test]
-fn the_only_right_outside_the_namespace_is_to_read_kube_system() {
+fn the_only_rights_outside_the_namespace_are_to_read_what_tells_the_cluster_and_whether_records_stay() {
     let objects = objects(&[]);
     let roles: Vec<&Value> = objects.iter().filter(|o| o["kind"] == "ClusterRole").collect();
-    let expected = json!([{ "apiGroups": [""], "resources": ["namespaces"], "resourceNames": ["kube-system"], "verbs": ["get"] }]);
+    let expected = json!([
+        { "apiGroups": [""], "resources": ["namespaces"], "resourceNames": ["kube-system", "backup"], "verbs": ["get"] },
+        { "apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"],
+          "resourceNames": ["metadatabackuprecords.kubedr.catalogicsoftware.com"], "verbs": ["get"] },
+    ]);
     assert_eq!(roles.len(), 1);
     assert_eq!(roles[0]["rules"], expected);
 }
@@ -196,14 +200,16 @@ fn the_operator_has_the_verbs_that_it_uses_and_no_other() {
             "coordination leases (kubedr-operator): get update",
             "coordination leases: create",
             "core events: create list",
+            "core persistentvolumeclaims: get",
             "core pods: list watch",
             "core secrets: list watch",
             "kubedr backuplocations/status: patch",
             "kubedr backuplocations: get list patch watch",
             "kubedr metadatabackuppolicies/status: patch",
             "kubedr metadatabackuppolicies: get list patch watch",
+            "kubedr metadatabackuprecords: delete get list patch watch",
             "kubedr metadatarestores/status: patch",
-            "kubedr metadatarestores: list watch",
+            "kubedr metadatarestores: get list watch",
         ]
     );
 }

@@ -1,5 +1,7 @@
 //! Whole reconciles against the fake API server: what is written, and in which order.
 
+mod deletion;
+
 use std::sync::Arc;
 
 use kube::core::DeserializeGuard;

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api_call::{ApiError, call};
 use crate::context::Context;
 use crate::controllers::run::init_report;
-use crate::controllers::{changes, drive, forget_details, legacy_finalizer};
+use crate::controllers::{changes, drive, finalizers, forget_details};
 use crate::metrics::ControllerName;
 use crate::occasion::short_hash;
 use crate::report::{self, ReportError};
@@ -98,7 +98,7 @@ pub(super) async fn reconcile(
     shared: Arc<Locations>,
 ) -> Result<Requeue, LocationError> {
     let ctx = &shared.ctx;
-    legacy_finalizer::remove::<BackupLocation>(ctx, guarded.meta(), finalizer::LOCATION).await?;
+    finalizers::remove::<BackupLocation>(ctx, guarded.meta(), finalizer::LOCATION).await?;
     if guarded.meta().deletion_timestamp.is_some() {
         return Ok(Requeue::await_change());
     }
