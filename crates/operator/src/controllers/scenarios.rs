@@ -80,7 +80,10 @@ async fn reconcile_location(api: &FakeApi) {
     let (secrets, mut writer) = store();
     writer.apply_watcher_event(&kube::runtime::watcher::Event::Init);
     writer.apply_watcher_event(&kube::runtime::watcher::Event::InitDone);
-    let shared = Arc::new(location::Locations { ctx: context(api), secrets });
+    let (config_maps, mut writer) = store();
+    writer.apply_watcher_event(&kube::runtime::watcher::Event::Init);
+    writer.apply_watcher_event(&kube::runtime::watcher::Event::InitDone);
+    let shared = Arc::new(location::Locations { ctx: context(api), secrets, config_maps });
     location::reconcile(watched(api, LOCATION), shared).await.unwrap();
 }
 
