@@ -6,13 +6,13 @@ use anyhow::{Context, Result, ensure};
 use kubedr_testing::{assert_success, run};
 use serde_json::{Value, json};
 
-use crate::{Case, resource};
+use crate::Case;
 
 impl Case {
     /// Initialises this test's bucket as stock restic does, with this repository version, and backs up an etcd snapshot of the cluster and
     /// the node's certificates as KubeDR 0.x did; gives back the snapshot's id.
     pub fn back_up_as_kubedr(&self, version: u8) -> Result<String> {
-        self.restic().ok(&["init", "--repository-version", &version.to_string()]);
+        drop(self.restic().ok(&["init", "--repository-version", &version.to_string()]));
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("etcd-snapshot.db");
         let mut save = self.cluster().etcdctl();
@@ -50,12 +50,5 @@ impl Case {
         });
         self.apply_merged("metadatabackuprecords", object, fields)?;
         Ok(name.to_owned())
-    }
-
-    /// The records of this test's location.
-    pub fn records(&self) -> Result<Vec<Value>> {
-        let mut all = self.api().list(&resource(self.namespace(), "metadatabackuprecords"), "")?;
-        all.retain(|record| record["spec"]["backuploc"] == self.name());
-        Ok(all)
     }
 }

@@ -93,7 +93,7 @@ mod tests {
             header.set_uid(4321);
             header.set_gid(4322);
             header.set_mtime(1_000_000);
-            if kind.is_symlink() {
+            if *kind == tar::EntryType::Symlink {
                 builder.append_link(&mut header, path, "target").unwrap();
             } else {
                 builder.append_data(&mut header, path, io::empty()).unwrap();
