@@ -1,6 +1,6 @@
 //! Initialisation of a repository.
 
-use kubedr_repo::{InitOptions, InitOutcome, Repository};
+use kubedr_repo::InitOutcome;
 use serde::Serialize;
 
 use crate::{Failure, Storage, backup::blocking};
@@ -17,11 +17,10 @@ pub struct InitDone {
     pub outcome: InitOutcome,
 }
 
-/// Makes sure that the repository is there and that the password opens it; see [`Repository::init`].
+/// Makes sure that the repository is there and that the password opens it; see [`kubedr_repo::Repository::init`].
 pub async fn initialise(storage: Storage) -> Result<InitDone, Failure> {
     blocking(move || {
-        let (repository, outcome) =
-            Repository::init(&storage.location, &storage.password, &InitOptions::default())?;
+        let (repository, outcome) = storage.init()?;
         Ok(InitDone {
             repository: repository.url().to_owned(),
             repository_id: repository.id().to_owned(),

@@ -105,6 +105,7 @@ async fn init(args: InitArgs) -> Result<(), Failure> {
         job_uid: identity.run.job_uid,
         generation: args.location_generation.ok_or_else(|| missing("--location-generation", "--location"))?,
         credentials_version: args.credentials_version.clone().unwrap_or_default(),
+        volume_node: args.node_name.clone().filter(|node| args.pin_node && !node.is_empty()),
     };
     let work = async {
         let source = SecretSource::new(args.storage.credentials.as_deref(), Some(&identity.namespace));

@@ -20,6 +20,7 @@ pub(crate) use adapter::engine_backends;
 pub use failure::{StorageError, StorageErrorKind};
 pub(crate) use failure::{chain as failure_chain, one_line};
 pub use memory::MemoryStore;
+pub(crate) use s3::check_certificates;
 
 use crate::Location;
 

@@ -6,3 +6,4 @@ mod fixture;
 mod locations;
 mod restore;
 mod s3_faults;
+mod s3_options;
