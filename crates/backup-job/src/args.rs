@@ -82,6 +82,10 @@ pub struct StorageArgs {
     /// File with certificates (PEM) that are trusted for the S3 service beside the system's.
     #[arg(long, env = name::CA_CERT)]
     pub cacert: Option<PathBuf>,
+    /// Write nothing to the repository, not even a lock.
+    #[arg(long, env = name::READ_ONLY, value_name = "BOOL", default_value_t, action = ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub read_only: bool,
     /// Object and key behind that file, for messages.
     #[arg(long, env = name::CA_CERT_SOURCE, hide = true)]
     pub cacert_source: Option<String>,
@@ -94,10 +98,6 @@ pub struct StorageArgs {
     /// name of the host, `https://bucket.host`.
     #[arg(long, env = name::FORCE_PATH_STYLE, value_name = "BOOL", default_value = "true", action = ArgAction::Set)]
     pub force_path_style: bool,
-    /// Write nothing to the repository: it has to be there already.
-    #[arg(long, env = name::READ_ONLY, value_name = "BOOL", default_value_t, action = ArgAction::Set,
-        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub read_only: bool,
     /// Secret behind keys and password, for messages.
     #[arg(long, env = name::CREDENTIALS, hide = true)]
     pub credentials: Option<String>,

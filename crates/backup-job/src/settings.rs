@@ -28,8 +28,6 @@ pub struct Storage {
     pub location: Location,
     /// What opens it.
     pub password: Secret,
-    /// Whether nothing may be written to it.
-    pub read_only: bool,
     /// Where keys are missed if there are none and the place we run in gives none either.
     pub no_keys: Option<String>,
 }
@@ -101,12 +99,7 @@ impl Storage {
             (None, Some(password)) => password,
             (None, None) => return Err(source.missing(env::PASSWORD, location_secret::REPO_PASSWORD)),
         };
-        Ok(Self {
-            location: Location::parse(url, options)?,
-            password: Secret::new(password),
-            read_only: args.read_only,
-            no_keys,
-        })
+        Ok(Self { location: Location::parse(url, options)?, password: Secret::new(password), no_keys })
     }
 
     /// The repository that must be there; see [`Repository::open`].
@@ -114,20 +107,19 @@ impl Storage {
         Repository::open(&self.location, &self.password).map_err(|error| self.explain(error))
     }
 
-    /// The repository, made if need be and if that is allowed; see [`Repository::init`].
+    /// The repository that must be there, since it may not be made.
+    pub fn attach(&self) -> Result<Repository, Failure> {
+        Repository::open(&self.location, &self.password).map_err(|error| match error {
+            Error::NotARepository { .. } | Error::Unfinished { .. } => Failure::Repository(format!(
+                "{error}; that is not done here, for the location has `accessMode: ReadOnly`: the cluster that writes to it does \
+                 it, or what leads to it is wrong (`url`, `bucketName`, `prefix`, `volume`)"
+            )),
+            error => self.explain(error),
+        })
+    }
+
+    /// The repository, made if need be; see [`Repository::init`].
     pub fn init(&self) -> Result<(Repository, InitOutcome), Failure> {
-        if self.read_only {
-            return match Repository::open(&self.location, &self.password) {
-                Ok(repository) => Ok((repository, InitOutcome::Attached)),
-                Err(error @ (Error::NotARepository { .. } | Error::Unfinished { .. })) => {
-                    Err(Failure::Repository(format!(
-                        "{error}; that is not done here, for the location has `accessMode: ReadOnly`: the cluster that writes \
-                         to it does it, or what leads to it is wrong (`url`, `bucketName`, `prefix`, `volume`)"
-                    )))
-                }
-                Err(error) => Err(self.explain(error)),
-            };
-        }
         Repository::init(&self.location, &self.password, &InitOptions::default())
             .map_err(|error| self.explain(error))
     }
@@ -399,17 +391,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("r");
         let repository = format!("--repository={}", place.display());
-        let read_only = || {
-            backup(&[&repository, "--etcd-endpoints=http://h:1", "--read-only"], secrets()).unwrap().storage
-        };
-        let message = read_only().init().unwrap_err().to_string();
+        let storage = || backup(&[&repository, "--etcd-endpoints=http://h:1"], secrets()).unwrap().storage;
+        let message = storage().attach().unwrap_err().to_string();
         assert!(
             message.contains("accessMode: ReadOnly") && message.contains("no repository at"),
             "{message}"
         );
         assert!(!place.exists(), "it made something");
-        backup(&[&repository, "--etcd-endpoints=http://h:1"], secrets()).unwrap().storage.init().unwrap();
-        assert_eq!(read_only().init().unwrap().1, InitOutcome::Attached);
+        storage().init().unwrap();
+        storage().attach().unwrap();
     }
 
     #[test]

@@ -9,7 +9,8 @@ use kubedr_api::{AccessMode, BackupLocation, BackupLocationSpec, CaCertKey, CaCe
 use serde::{Deserialize, Serialize};
 
 const CA_VOLUME: &str = "ca-cert";
-const REPOSITORY_VOLUME: &str = "repository";
+/// Name of the volume that holds a repository, in a pod.
+pub const REPOSITORY_VOLUME: &str = "repository";
 
 /// A location's repository and how to reach it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]

@@ -60,7 +60,7 @@ pub enum S3Credentials {
     },
     /// The role that AWS, or what stands in for it, gives to whoever runs here. In this order: web identity (`AWS_ROLE_ARN`
     /// and `AWS_WEB_IDENTITY_TOKEN_FILE`, exchanged at STS), container credentials
-    /// (`AWS_CONTAINER_CREDENTIALS_FULL_URI` or `…_RELATIVE_URI`), the instance profile (IMDSv2). They are renewed before
+    /// (`AWS_CONTAINER_CREDENTIALS_FULL_URI` or `…_RELATIVE_URI`), the instance profile (`IMDSv2`). They are renewed before
     /// they expire.
     ///
     /// Only here this crate reads the environment, with the names that all AWS clients know, `AWS_ENDPOINT_URL_STS` and

@@ -136,8 +136,8 @@ impl Named<'_> {
 }
 
 fn users_of(named: Named<'_>, locations: &Store<Guarded>) -> Vec<ObjectRef<Guarded>> {
-    let uses = |guarded: &Guarded| guarded.0.as_ref().is_ok_and(|location| named.is_in(&location.spec));
-    let users = locations.state().into_iter().filter(|location| uses(location));
+    let names_it = |guarded: &Guarded| guarded.0.as_ref().is_ok_and(|location| named.is_in(&location.spec));
+    let users = locations.state().into_iter().filter(|location| names_it(location));
     users.map(|location| ObjectRef::from_obj(&*location)).collect()
 }
 

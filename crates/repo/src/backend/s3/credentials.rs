@@ -104,5 +104,5 @@ pub(super) fn is_absence(error: &CredentialsError) -> bool {
 
 /// What stands below the general words of the error itself.
 pub(super) fn reason(error: &CredentialsError) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| chain(cause))
+    std::error::Error::source(error).map_or_else(|| error.to_string(), chain)
 }
