@@ -62,7 +62,7 @@ fn a_server_of_an_unknown_authority_is_used_when_anyone_is_trusted() {
     let https = plain.repository("b").replace("http://", "https://");
     let error = init(&https, S3Options { tls: TlsTrust::Anyone, ..keys(&plain) }).unwrap_err();
     assert_eq!(kind(&error), StorageErrorKind::NotS3, "{error}");
-    init(&plain.repository("b"), S3Options { tls: TlsTrust::Anyone, ..keys(&plain) }).unwrap();
+    init(&plain.repository("plain"), S3Options { tls: TlsTrust::Anyone, ..keys(&plain) }).unwrap();
 }
 
 #[test]
