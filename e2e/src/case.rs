@@ -307,6 +307,7 @@ impl Case {
             "metadatabackuprecords",
             "metadatarestores",
             "secrets",
+            "configmaps",
         ] {
             for object in self.list(plural)? {
                 self.api()

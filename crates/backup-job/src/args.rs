@@ -82,6 +82,13 @@ pub struct StorageArgs {
     /// File with certificates (PEM) that are trusted for the S3 service beside the system's.
     #[arg(long, env = name::CA_CERT)]
     pub cacert: Option<PathBuf>,
+    /// Write nothing to the repository, not even a lock.
+    #[arg(long, env = name::READ_ONLY, value_name = "BOOL", default_value_t, action = ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub read_only: bool,
+    /// Object and key behind that file, for messages.
+    #[arg(long, env = name::CA_CERT_SOURCE, hide = true)]
+    pub cacert_source: Option<String>,
     /// Do not check the certificate of the S3 service: whoever sits on the way can read and change the requests. `--cacert` is
     /// then not looked at.
     #[arg(long, env = name::INSECURE_TLS, value_name = "BOOL", default_value_t, action = ArgAction::Set,
@@ -137,6 +144,13 @@ pub struct InitArgs {
     /// Resource version of the Secret that is used.
     #[arg(long, env = name::CREDENTIALS_VERSION, hide = true)]
     pub credentials_version: Option<String>,
+    /// Tells the location on which node this is.
+    #[arg(long, env = name::PIN_NODE, value_name = "BOOL", default_value_t, action = ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    pub pin_node: bool,
+    /// The node.
+    #[arg(long, env = name::NODE_NAME, hide = true)]
+    pub node_name: Option<String>,
 }
 
 /// `backup`.
@@ -279,7 +293,7 @@ mod tests {
             location: "l".into(),
             credentials: "s3-secret".into(),
             region: Some("eu-west-1".into()),
-            has_ca_cert: true,
+            ca_cert: Some(serde_json::from_value(serde_json::json!({"configMap": {"name": "ca"}})).unwrap()),
             insecure_skip_tls_verify: true,
             force_path_style: false,
             access_mode: kubedr_api::AccessMode::ReadWrite,
@@ -316,7 +330,12 @@ mod tests {
 
     #[test]
     fn what_the_operator_tells_an_init_arrives() {
-        let task = InitTask { repository: repository(), generation: 3, credentials_version: "77".into() };
+        let task = InitTask {
+            repository: RepositoryTask { access_mode: kubedr_api::AccessMode::ReadOnly, ..repository() },
+            generation: 3,
+            credentials_version: "77".into(),
+            pin_node: true,
+        };
         let Command::Init(args) = parse("init", task.variables()) else { panic!() };
         assert_eq!(args.storage.repository, Some(task.repository.repository));
         assert_eq!(args.storage.region, task.repository.region);
@@ -324,6 +343,8 @@ mod tests {
         assert!(args.storage.insecure_tls && !args.storage.force_path_style);
         assert_eq!(args.location_generation, Some(3));
         assert_eq!(args.credentials_version.as_deref(), Some("77"));
+        assert!(args.pin_node && args.storage.read_only);
+        assert_eq!(args.storage.cacert_source.as_deref(), Some("ConfigMap/ca/ca.crt"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -106,6 +107,17 @@ impl Storage {
         Repository::open(&self.location, &self.password).map_err(|error| self.explain(error))
     }
 
+    /// The repository that must be there, since it may not be made.
+    pub fn attach(&self) -> Result<Repository, Failure> {
+        Repository::open(&self.location, &self.password).map_err(|error| match error {
+            Error::NotARepository { .. } | Error::Unfinished { .. } => Failure::Repository(format!(
+                "{error}; that is not done here, for the location has `accessMode: ReadOnly`: the cluster that writes to it does \
+                 it, or what leads to it is wrong (`url`, `bucketName`, `prefix`, `volume`)"
+            )),
+            error => self.explain(error),
+        })
+    }
+
     /// The repository, made if need be; see [`Repository::init`].
     pub fn init(&self) -> Result<(Repository, InitOutcome), Failure> {
         Repository::init(&self.location, &self.password, &InitOptions::default())
@@ -137,12 +149,36 @@ fn s3_options(
     options.addressing = if args.force_path_style { Addressing::Path } else { Addressing::VirtualHost };
     options.tls = match file(args.cacert.as_ref()) {
         _ if args.insecure_tls => TlsTrust::Anyone,
-        Some(file) => {
-            TlsTrust::Authorities(fs::read(&file).map_err(|cause| unreadable("--cacert", &file, &cause))?)
-        }
+        Some(file) => authorities(&file, non_empty(args.cacert_source.as_deref()), source)?,
         None => TlsTrust::System,
     };
     Ok(options)
+}
+
+/// The authorities in the file, which in a pod comes from a key of a Secret or `ConfigMap`: `Secret/<name>/<key>`.
+fn authorities(file: &Path, origin: Option<&str>, secrets: SecretSource<'_>) -> Result<TlsTrust, Failure> {
+    let parts: Vec<_> = origin.unwrap_or_default().splitn(3, '/').collect();
+    let (SecretSource::Secret { namespace, .. }, [kind, name, key]) = (secrets, parts.as_slice()) else {
+        let pem = fs::read(file).map_err(|cause| unreadable("--cacert", file, &cause))?;
+        return TlsTrust::authorities(pem)
+            .map_err(|reason| Failure::Configuration(format!("`--cacert {}`: {reason}", file.display())));
+    };
+    let pem = match fs::read(file) {
+        Ok(pem) => pem,
+        Err(cause) if cause.kind() == ErrorKind::NotFound => {
+            return Err(Failure::Configuration(format!(
+                "`caCert` of the location: {kind} `{name}` in namespace `{namespace}` does not exist or lacks the key `{key}`; \
+                 `kubectl -n {namespace} describe {} {name}` shows what it has",
+                kind.to_lowercase()
+            )));
+        }
+        Err(cause) => return Err(unreadable("--cacert", file, &cause)),
+    };
+    TlsTrust::authorities(pem).map_err(|reason| {
+        Failure::Configuration(format!(
+            "`caCert` of the location: key `{key}` of {kind} `{name}` in namespace `{namespace}`: {reason}"
+        ))
+    })
 }
 
 /// The keys; without any, whatever the place we run in gives.
@@ -325,6 +361,45 @@ mod tests {
         let with_token = Secrets { session_token: Some("token".into()), ..secrets() };
         let S3Credentials::Keys { session_token, .. } = s3(&[], with_token).credentials else { panic!() };
         assert_eq!(session_token, Some("token".into()));
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_trusted_are_told_by_the_object_they_come_from() {
+        let flags = |cacert: &'static str, source: &'static str| {
+            [
+                "--credentials=s3-creds",
+                "--policy=daily",
+                "--namespace=ns",
+                "--repository=s3:https://h/b",
+                cacert,
+                source,
+            ]
+        };
+        let missing =
+            refusal(&flags("--cacert=/none/ca.crt", "--cacert-source=Secret/s3-ca/root.pem"), secrets());
+        let expected = "`caCert` of the location: Secret `s3-ca` in namespace `ns` does not exist or lacks the key `root.pem`";
+        assert!(missing.starts_with(expected), "{missing}");
+        let no_pem =
+            refusal(&flags("--cacert=/etc/hostname", "--cacert-source=ConfigMap/m/ca.crt"), secrets());
+        assert!(no_pem.contains("key `ca.crt` of ConfigMap `m`") && no_pem.contains("PEM"), "{no_pem}");
+        let by_hand = refusal(&["--repository=s3:https://h/b", "--cacert=/etc/hostname"], secrets());
+        assert!(by_hand.contains("`--cacert /etc/hostname`") && by_hand.contains("PEM"), "{by_hand}");
+    }
+
+    #[test]
+    fn where_nothing_may_be_written_nothing_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("r");
+        let repository = format!("--repository={}", place.display());
+        let storage = || backup(&[&repository, "--etcd-endpoints=http://h:1"], secrets()).unwrap().storage;
+        let message = storage().attach().unwrap_err().to_string();
+        assert!(
+            message.contains("accessMode: ReadOnly") && message.contains("no repository at"),
+            "{message}"
+        );
+        assert!(!place.exists(), "it made something");
+        storage().init().unwrap();
+        storage().attach().unwrap();
     }
 
     #[test]

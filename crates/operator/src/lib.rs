@@ -29,14 +29,15 @@
 //! | batch | cronjobs | get list watch create patch | one for each policy |
 //! | | jobs | get list watch create patch delete | init and maintenance jobs; following runs; ending what cannot start |
 //! | (core) | pods | list watch | why a job failed or does not start; who uses a claim |
-//! | | persistentvolumeclaims | get | what a restore names |
+//! | | persistentvolumeclaims | get | what a restore or a location names |
 //! | | events | list create | the same; telling |
-//! | | secrets | list watch | metadata only: which version a location has |
+//! | | secrets configmaps | list watch | metadata only: which version a location has |
 //! | coordination.k8s.io | leases | create | leader election |
 //! | | leases `kubedr-operator` | get update | |
 //!
 //! In the cluster (`ClusterRole`): get namespace `kube-system`, whose UID marks the snapshots; get the own namespace and the CRD
-//! of records, which must not be on their way out when a snapshot is deleted.
+//! of records, which must not be on their way out when a snapshot is deleted; get nodes, metadata only: whether the one is still
+//! there that has a location's volume.
 
 mod admin;
 mod api_call;
@@ -51,6 +52,7 @@ mod logging;
 mod metrics;
 mod occasion;
 mod owner;
+mod placement;
 mod pod;
 mod readiness;
 mod report;

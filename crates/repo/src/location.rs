@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::{Error, Secret, backend::MemoryStore};
+use crate::{
+    Error, Secret,
+    backend::{MemoryStore, check_certificates},
+};
 
 /// A place that holds, or will hold, one repository.
 #[derive(Debug, Clone)]
@@ -76,6 +79,14 @@ pub enum TlsTrust {
     /// Everybody's, for whatever name and date: whoever sits on the way can read and change the requests. Of STS, where
     /// ambient credentials come from, the system's rules are asked all the same.
     Anyone,
+}
+
+impl TlsTrust {
+    /// These authorities, or what is wrong with them.
+    pub fn authorities(pem: Vec<u8>) -> Result<Self, String> {
+        check_certificates(&pem)?;
+        Ok(Self::Authorities(pem))
+    }
 }
 
 /// Whether requests go to the server itself.

@@ -33,20 +33,48 @@ struct Grant {
     account: Account,
     session_token: String,
     expiration: String,
+    believes: Believes,
+}
+
+/// Which web identities are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Believes {
+    /// [`WEB_IDENTITY_TOKEN`].
+    OneToken,
+    /// Whatever has the form of a service account's token.
+    EveryJwt,
 }
 
 impl RoleServer {
     /// Starts a server that gives these keys, with `session_token`, until `expiration` (RFC 3339).
     #[must_use]
     pub fn start(account: &Account, session_token: &str, expiration: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on the loopback interface");
-        let endpoint = format!("http://{}", listener.local_addr().expect("a bound address"));
-        let asked = Arc::new(Mutex::new(Vec::new()));
         let grant = Grant {
             account: account.clone(),
             session_token: session_token.to_owned(),
             expiration: expiration.to_owned(),
+            believes: Believes::OneToken,
         };
+        Self::start_at("127.0.0.1", grant)
+    }
+
+    /// Starts a server for the pods of a cluster, at an address that they reach. It gives these keys without a session token and for
+    /// a long time, and believes every service account's token.
+    #[must_use]
+    pub fn start_for_pods(host: &str, account: &Account) -> Self {
+        let grant = Grant {
+            account: account.clone(),
+            session_token: String::new(),
+            expiration: "2100-01-01T00:00:00Z".to_owned(),
+            believes: Believes::EveryJwt,
+        };
+        Self::start_at(host, grant)
+    }
+
+    fn start_at(host: &str, grant: Grant) -> Self {
+        let listener = TcpListener::bind((host, 0)).expect("a free port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("a bound address"));
+        let asked = Arc::new(Mutex::new(Vec::new()));
         let log = asked.clone();
         // Ends with the test's process; it holds nothing that outlives that.
         thread::spawn(move || {
@@ -147,13 +175,19 @@ impl Grant {
         })
     }
 
+    fn believes(&self, form: &str) -> bool {
+        let token =
+            form.split('&').find_map(|pair| pair.strip_prefix("WebIdentityToken=")).unwrap_or_default();
+        match self.believes {
+            Believes::OneToken => token == WEB_IDENTITY_TOKEN,
+            Believes::EveryJwt => token.starts_with("ey") && token.split('.').count() == 3,
+        }
+    }
+
     fn sts(&self, form: &str) -> (&'static str, String) {
         let field = |name: &str, value: &str| form.split('&').any(|pair| pair == format!("{name}={value}"));
         let role = ROLE_ARN.replace(':', "%3A").replace('/', "%2F");
-        if !field("Action", "AssumeRoleWithWebIdentity")
-            || !field("RoleArn", &role)
-            || !field("WebIdentityToken", WEB_IDENTITY_TOKEN)
-        {
+        if !field("Action", "AssumeRoleWithWebIdentity") || !field("RoleArn", &role) || !self.believes(form) {
             return (
                 "400 Bad Request",
                 sts_answer(
@@ -162,7 +196,7 @@ impl Grant {
                 ),
             );
         }
-        let Self { account, session_token, expiration } = self;
+        let Self { account, session_token, expiration, believes: _ } = self;
         let credentials = format!(
             "<AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>{}</AccessKeyId><SecretAccessKey>{}</SecretAccessKey>\
              <SessionToken>{session_token}</SessionToken><Expiration>{expiration}</Expiration></Credentials>\

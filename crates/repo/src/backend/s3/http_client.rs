@@ -63,7 +63,7 @@ fn tls_context(trust: &TlsTrust) -> Result<tls::TlsContext, StorageError> {
 }
 
 /// Reads the certificates as the SDK will: where it finds an error, it panics.
-fn check_certificates(pem: &[u8]) -> Result<(), String> {
+pub fn check_certificates(pem: &[u8]) -> Result<(), String> {
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| format!("it is no PEM file: {error}"))?;
