@@ -34,6 +34,14 @@
 //! | | leases `kubedr-operator` | get update | |
 //!
 //! In the cluster (`ClusterRole`): get namespace `kube-system`, whose UID marks the snapshots.
+//!
+//! `kubedr-operator release`, in its namespace (Role `kubedr-uninstall`, there while `helm uninstall` runs it):
+//!
+//! | group | resource | verbs | for |
+//! |---|---|---|---|
+//! | apps | deployments `kubedr-operator` | delete | ending the operator |
+//! | (core) | pods | list | whether it is gone |
+//! | kubedr.catalogicsoftware.com | metadatabackuprecords | list patch | the finalizer |
 
 mod admin;
 mod api_call;
@@ -50,13 +58,15 @@ mod occasion;
 mod owner;
 mod pod;
 mod readiness;
+mod release;
 mod report;
 #[cfg_attr(not(test), expect(dead_code, reason = "the controllers of retention are to call it"))]
 mod retention;
 mod serve;
 mod standing;
 
-pub use args::{Args, LogFormat};
+pub use args::{Args, Command, LogFormat};
 pub use job_settings::{JobSettings, JobSettingsError, PlainVariable};
 pub use logging::start as start_log;
+pub use release::{ReleaseError, release};
 pub use serve::{ServeError, serve};
