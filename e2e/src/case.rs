@@ -6,7 +6,9 @@ use anyhow::{Context, Result, ensure};
 use kubedr_testing::Restic;
 use serde_json::{Value, json};
 
-use crate::{ApiServer, Canary, Cluster, Event, Release, Run, evidence, resource, seconds, until, volume};
+use crate::{
+    ApiServer, Canary, Cluster, Event, Refused, Release, Run, evidence, resource, seconds, until, volume,
+};
 
 /// One test: its names, its namespace, and what it can ask for.
 ///
@@ -297,24 +299,40 @@ impl Case {
 
     fn clean_up(&self) -> Result<()> {
         if self.has_own_operator() {
-            self.cluster.helm(&["uninstall", "kubedr", "--namespace", &self.name])?;
+            // The hook takes its time; what it does is done here.
+            self.cluster.helm(&["uninstall", "kubedr", "--namespace", &self.name, "--no-hooks"])?;
+            self.delete_records()?;
             volume::clean_up(self)?;
             return self.api().delete(&format!("/api/v1/namespaces/{}", self.name));
         }
-        for plural in [
-            "metadatabackuppolicies",
-            "backuplocations",
-            "metadatabackuprecords",
-            "metadatarestores",
-            "secrets",
-            "configmaps",
-        ] {
+        for plural in
+            ["metadatabackuppolicies", "backuplocations", "metadatarestores", "secrets", "configmaps"]
+        {
             for object in self.list(plural)? {
                 self.api()
                     .delete(&self.path(plural, object["metadata"]["name"].as_str().unwrap_or_default()))?;
             }
         }
+        self.delete_records()?;
         volume::clean_up(self)
+    }
+
+    /// Deletes the records of this test. Their finalizer goes after that, for there may be no operator left to take it off, and one
+    /// that is there sets it again on records that stay.
+    fn delete_records(&self) -> Result<()> {
+        for record in self.list("metadatabackuprecords")? {
+            let path =
+                self.path("metadatabackuprecords", record["metadata"]["name"].as_str().unwrap_or_default());
+            self.api().delete(&path)?;
+            match self.api().merge(&path, &json!({ "metadata": { "finalizers": null } })) {
+                Err(error) if error.downcast_ref::<Refused>().is_none_or(|refused| refused.code != 404) => {
+                    return Err(error);
+                }
+                // Without a finalizer it was gone already.
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

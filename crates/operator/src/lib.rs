@@ -38,6 +38,14 @@
 //! In the cluster (`ClusterRole`): get namespace `kube-system`, whose UID marks the snapshots; get the own namespace and the CRD
 //! of records, which must not be on their way out when a snapshot is deleted; get nodes, metadata only: whether the one is still
 //! there that has a location's volume.
+//!
+//! `kubedr-operator release`, in its namespace (Role `kubedr-uninstall`, there while `helm uninstall` runs it):
+//!
+//! | group | resource | verbs | for |
+//! |---|---|---|---|
+//! | apps | deployments `kubedr-operator` | delete | ending the operator |
+//! | (core) | pods | list | whether it is gone |
+//! | kubedr.catalogicsoftware.com | metadatabackuprecords | list patch | the finalizer |
 
 mod admin;
 mod api_call;
@@ -55,12 +63,14 @@ mod owner;
 mod placement;
 mod pod;
 mod readiness;
+mod release;
 mod report;
 mod retention;
 mod serve;
 mod standing;
 
-pub use args::{Args, LogFormat};
+pub use args::{Args, Command, LogFormat};
 pub use job_settings::{JobSettings, JobSettingsError, PlainVariable};
 pub use logging::start as start_log;
+pub use release::{ReleaseError, release};
 pub use serve::{ServeError, serve};

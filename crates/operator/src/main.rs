@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use kubedr_operator::{Args, serve, start_log};
+use kubedr_operator::{Args, Command, release, serve, start_log};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -39,8 +39,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
         shutdown.cancel();
         std::future::pending::<()>().await;
     };
+    let work = async {
+        match args.command {
+            None => Ok(serve(args, shutdown.clone()).await?),
+            Some(Command::Release) => Ok(release(&args.namespace, shutdown.clone()).await?),
+        }
+    };
     tokio::select! {
-        ended = serve(args, shutdown.clone()) => Ok(ended?),
+        ended = work => ended,
         () = asked => Ok(()),
     }
 }

@@ -54,7 +54,8 @@ pub enum ServeError {
 
 /// Serves until `shutdown`, or until the lease is lost.
 pub async fn serve(args: Args, shutdown: CancellationToken) -> Result<(), ServeError> {
-    let Args { namespace, pod_name, metrics_addr, job_settings, log_format: _, log_level: _ } = args;
+    let Args { command: _, namespace, pod_name, metrics_addr, job_settings, log_format: _, log_level: _ } =
+        args;
     let settings = load(&job_settings)?;
     let listener = TcpListener::bind(metrics_addr)
         .await

@@ -1,6 +1,6 @@
 //! An API server of a few lines for tests: objects by path, resource versions, conflicts, and a list of what was asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use http::{Method, Request, Response};
@@ -15,6 +15,7 @@ struct State {
     fails: bool,
     requests: Vec<String>,
     refusals: BTreeMap<String, (u16, String)>,
+    unknown: BTreeSet<String>,
 }
 
 /// The fake; clones share their state.
@@ -70,6 +71,11 @@ impl FakeApi {
         self.state().refusals.remove(path);
     }
 
+    /// From now on this collection is unknown, as without its CRD.
+    pub fn forget_kind(&self, collection: &str) {
+        self.state().unknown.insert(collection.to_owned());
+    }
+
     /// What was asked so far, as `METHOD path`, and forgets it.
     #[must_use]
     pub fn take_requests(&self) -> Vec<String> {
@@ -94,6 +100,7 @@ impl FakeApi {
         let mut state = self.state();
         state.requests.push(format!("{} {path}", head.method));
         let (code, answer) = state.handle(&head.method, &path, body);
+        let answer = page(answer, head.uri.query().unwrap_or_default());
         Response::builder()
             .status(code)
             .body(Body::from(answer.to_string().into_bytes()))
@@ -110,6 +117,9 @@ impl State {
     fn handle(&mut self, method: &Method, path: &str, body: Value) -> (u16, Value) {
         if self.fails {
             return status(500, "the fake fails");
+        }
+        if self.unknown.iter().any(|collection| path.starts_with(collection)) {
+            return status(404, "404 page not found");
         }
         if let Some((code, message)) = self.refusals.get(path).filter(|_| method != Method::GET) {
             return status(*code, message);
@@ -190,6 +200,24 @@ fn is_deleted(object: &Value) -> bool {
 
 fn has_finalizers(object: &Value) -> bool {
     object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
+}
+
+/// The part of a list that `limit` and `continue` ask for. The token is the number of items that came before.
+fn page(mut list: Value, query: &str) -> Value {
+    let number = |name: &str| {
+        let value = |pair: &str| pair.strip_prefix(name)?.strip_prefix('=')?.parse::<usize>().ok();
+        query.split('&').find_map(value)
+    };
+    let items = list.get_mut("items").and_then(Value::as_array_mut);
+    let (Some(limit), Some(items)) = (number("limit"), items) else { return list };
+    let start = number("continue").unwrap_or(0).min(items.len());
+    let rest = items.split_off(start);
+    let more = rest.len() > limit;
+    *items = rest.into_iter().take(limit).collect();
+    if more {
+        list["metadata"]["continue"] = json!((start + limit).to_string());
+    }
+    list
 }
 
 /// Paths here are `/api…/namespaces/ns/<plural>[/<name>]`.

@@ -234,6 +234,85 @@ fn the_job_has_the_verbs_that_it_uses_and_no_other() {
     );
 }
 
+/// Weight, kind and name of each object of the hook before an uninstall, in the order in which Helm makes them.
+fn uninstall_hook(objects: &[Value]) -> Vec<(i32, &str, &str)> {
+    let mut found = Vec::new();
+    for object in objects {
+        let meta = &object["metadata"];
+        if meta["annotations"]["helm.sh/hook"] == "pre-delete" {
+            let weight = meta["annotations"]["helm.sh/hook-weight"].as_str().expect("a text");
+            let (kind, name) = (object["kind"].as_str(), meta["name"].as_str());
+            found.push((weight.parse().expect("a number"), kind.expect("a kind"), name.expect("a name")));
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn before_an_uninstall_the_hook_gets_its_rights_then_runs_once_and_ends() {
+    let objects = objects(&["operator.resources={\"limits\":{\"memory\":\"96Mi\"}}"]);
+    assert_eq!(
+        uninstall_hook(&objects),
+        [
+            (-3, "ServiceAccount", "kubedr-uninstall"),
+            (-2, "Role", "kubedr-uninstall"),
+            (-1, "RoleBinding", "kubedr-uninstall"),
+            (0, "Job", "kubedr-uninstall"),
+        ]
+    );
+    let job = &object(&objects, "Job", "kubedr-uninstall")["spec"];
+    assert_eq!((&job["backoffLimit"], &job["activeDeadlineSeconds"]), (&json!(0), &json!(110)));
+    let (pod, operator) = (&job["template"]["spec"], &deployment(&objects)["spec"]["template"]["spec"]);
+    assert_eq!(pod["serviceAccountName"], "kubedr-uninstall");
+    assert_eq!(pod["securityContext"], operator["securityContext"]);
+    let (container, operator) = (&pod["containers"][0], &operator["containers"][0]);
+    for same in ["image", "imagePullPolicy", "env", "resources", "securityContext"] {
+        assert_eq!(container[same], operator[same], "{same}");
+    }
+    assert_eq!(container["args"], json!(["--log-format=json", "--log-level=info", "release"]));
+}
+
+#[test]
+fn the_hook_has_the_verbs_that_it_uses_and_no_other() {
+    assert_eq!(
+        rights(&objects(&[]), "kubedr-uninstall"),
+        [
+            "apps deployments (kubedr-operator): delete",
+            "core pods: list",
+            "kubedr metadatabackuprecords: list patch",
+        ]
+    );
+}
+
+#[test]
+fn the_hook_tells_the_pods_of_the_operator_from_its_own() {
+    let objects = objects(&[]);
+    let labels = |kind: &str, name: &str| {
+        object(&objects, kind, name)["spec"]["template"]["metadata"]["labels"].clone()
+    };
+    let (operator, hook) = (labels("Deployment", "kubedr-operator"), labels("Job", "kubedr-uninstall"));
+    // crates/operator/src/release.rs waits until no pod has these two.
+    for (label, value) in [("app.kubernetes.io/name", "kubedr"), ("app.kubernetes.io/component", "operator")]
+    {
+        assert_eq!(operator[label], value);
+    }
+    assert_eq!(hook["app.kubernetes.io/component"], "uninstall");
+}
+
+#[test]
+fn the_hook_runs_where_the_operator_may_but_does_not_keep_away_from_it() {
+    let objects = objects(&[
+        "operator.nodeSelector={\"disk\":\"ssd\"}",
+        "operator.tolerations=[{\"operator\":\"Exists\"}]",
+        "operator.affinity={\"nodeAffinity\":{\"x\":1},\"podAntiAffinity\":{\"y\":2}}",
+    ]);
+    let pod = &object(&objects, "Job", "kubedr-uninstall")["spec"]["template"]["spec"];
+    assert_eq!(pod["nodeSelector"], json!({ "disk": "ssd" }));
+    assert_eq!(pod["tolerations"], json!([{ "operator": "Exists" }]));
+    assert_eq!(pod["affinity"], json!({ "nodeAffinity": { "x": 1 } }));
+}
+
 #[test]
 fn helm_never_deletes_a_crd_and_installs_none_if_told_so() {
     let crds = |values: &[&str]| {

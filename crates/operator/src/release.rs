@@ -1,0 +1,238 @@
+//! The subcommand `release`: nothing of KubeDR blocks a deletion any more.
+//!
+//! A record's finalizer is taken off by the operator. Without one, deleting a record, its namespace or its CRD would wait for
+//! ever. So before `helm uninstall` takes anything away, this ends the operator, which would set the finalizer again, waits
+//! until it is gone, and takes the finalizer off every record. Of records it lets go only those whose deletion was asked for
+//! before, and snapshots it deletes none: it does not know storage.
+
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kubedr_api::MetadataBackupRecord;
+use kubedr_api::names::{field_manager, finalizer};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::api_call::{ApiError, call};
+
+/// The operator's Deployment, as the chart calls it.
+const DEPLOYMENT: &str = "kubedr-operator";
+/// Labels of the operator's pods. A Deployment that is gone cannot be asked for its selector.
+const OPERATOR_PODS: &str = "app.kubernetes.io/name=kubedr,app.kubernetes.io/component=operator";
+/// Records in one answer of the API server.
+const PAGE: u32 = 500;
+/// Writes at a time.
+const CONCURRENCY: usize = 8;
+
+/// How long it may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// All of it.
+    pub whole: Duration,
+    /// Waiting for the end of the operator. Its pod may be on a node that is lost, and then stays for ever.
+    pub operator: Duration,
+    /// Time between two looks, and between two tries.
+    pub pause: Duration,
+}
+
+impl Default for Limits {
+    /// Ten seconds less than the Job of the chart may take, and enough for thousands of records.
+    fn default() -> Self {
+        Self {
+            whole: Duration::from_secs(100),
+            operator: Duration::from_secs(60),
+            pause: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Why records may still have their finalizer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// No way to the API server is configured.
+    #[error("cannot connect to the API server; run in a pod with a service account, or set KUBECONFIG")]
+    Client(#[source] kube::Error),
+    /// It took too long.
+    #[error(
+        "not all records of namespace `{namespace}` could be released within {} s; the log says why. \
+         Take finalizer `{}` off by hand, or their deletion waits for an operator", .limit.as_secs(), finalizer::RECORD
+    )]
+    Late {
+        /// The namespace.
+        namespace: String,
+        /// How long it was tried.
+        limit: Duration,
+    },
+    /// SIGTERM came first.
+    #[error("ended before all records of namespace `{namespace}` were released; run it again")]
+    Ended {
+        /// The namespace.
+        namespace: String,
+    },
+}
+
+/// Ends the operator of this namespace and takes the finalizer off its records. It ends within 100 seconds,
+/// whatever the API server does.
+pub async fn release(namespace: &str, shutdown: CancellationToken) -> Result<(), ReleaseError> {
+    let client = Client::try_default().await.map_err(ReleaseError::Client)?;
+    release_by(&client, namespace, Limits::default(), shutdown).await
+}
+
+async fn release_by(
+    client: &Client,
+    namespace: &str,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> Result<(), ReleaseError> {
+    let farewell = Farewell {
+        deployments: Api::namespaced(client.clone(), namespace),
+        pods: Api::namespaced(client.clone(), namespace),
+        records: Api::namespaced(client.clone(), namespace),
+        limits,
+    };
+    let steps = async {
+        farewell.end_operator().await;
+        farewell.free_records().await;
+    };
+    let namespace = || namespace.to_owned();
+    tokio::select! {
+        done = tokio::time::timeout(limits.whole, steps) => {
+            done.map_err(|_| ReleaseError::Late { namespace: namespace(), limit: limits.whole })
+        }
+        () = shutdown.cancelled() => Err(ReleaseError::Ended { namespace: namespace() }),
+    }
+}
+
+/// Every error is tried again, even a refusal: a Role that is a second old is not yet known to every API server.
+struct Farewell {
+    deployments: Api<Deployment>,
+    pods: Api<Pod>,
+    records: Api<MetadataBackupRecord>,
+    limits: Limits,
+}
+
+impl Farewell {
+    /// Returns when the operator is gone, or when it has not gone for too long.
+    async fn end_operator(&self) {
+        let gone = async {
+            loop {
+                match self.operator_is_gone().await {
+                    Ok(true) => return,
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "the operator could not be ended and will be tried again")
+                    }
+                }
+                tokio::time::sleep(self.limits.pause).await;
+            }
+        };
+        match tokio::time::timeout(self.limits.operator, gone).await {
+            Ok(()) => tracing::info!("the operator is gone"),
+            Err(_) => tracing::warn!(
+                seconds = self.limits.operator.as_secs(),
+                "the operator's pods are still there, perhaps on a node that is lost; the records are released all the same"
+            ),
+        }
+    }
+
+    /// Deletes the Deployment, which changes nothing about a deletion that is under way, and looks whether all is gone.
+    async fn operator_is_gone(&self) -> Result<bool, ApiError> {
+        let action = || format!("delete Deployment `{DEPLOYMENT}`");
+        match call(action, self.deployments.delete(DEPLOYMENT, &DeleteParams::foreground())).await {
+            Ok(_) => return Ok(false),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+        let selection = ListParams::default().labels(OPERATOR_PODS);
+        let pods =
+            call(|| "list the operator's pods".to_owned(), self.pods.list_metadata(&selection)).await?;
+        Ok(pods.items.is_empty())
+    }
+
+    /// Returns when a listing shows no record with the finalizer.
+    async fn free_records(&self) {
+        let mut freed = 0;
+        loop {
+            match self.free_listed().await {
+                Ok(Pass { freed: 0, left: None }) => break,
+                Ok(pass) => {
+                    freed += pass.freed;
+                    let Some((left, error)) = pass.left else { continue };
+                    tracing::warn!(left, %error, "records could not be released and will be tried again");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the records could not be listed and will be tried again")
+                }
+            }
+            tokio::time::sleep(self.limits.pause).await;
+        }
+        tracing::info!(records = freed, "no record has the finalizer any more");
+    }
+
+    /// Takes the finalizer off every record that has it now.
+    async fn free_listed(&self) -> Result<Pass, ApiError> {
+        let listed = self.list().await?;
+        let frees = listed.iter().filter_map(|record| Some(self.free(record, without_ours(record)?)));
+        let outcomes: Vec<_> = stream::iter(frees).buffer_unordered(CONCURRENCY).collect().await;
+        let all = outcomes.len();
+        let errors: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
+        let left = errors.len();
+        Ok(Pass { freed: all - left, left: errors.into_iter().next().map(|error| (left, error)) })
+    }
+
+    /// The records of the namespace; none if their CRD is not there.
+    async fn list(&self) -> Result<Vec<ObjectMeta>, ApiError> {
+        let mut all = Vec::new();
+        let mut page = ListParams::default().limit(PAGE);
+        loop {
+            let listed = match call(|| "list the records".to_owned(), self.records.list_metadata(&page)).await
+            {
+                Err(error) if error.is_not_found() => return Ok(all),
+                listed => listed?,
+            };
+            all.extend(listed.items.into_iter().map(|record| record.metadata));
+            match listed.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Leaves the record with these finalizers; one that is gone is free.
+    async fn free(&self, record: &ObjectMeta, finalizers: Vec<&str>) -> Result<(), ApiError> {
+        let name = record.name.as_deref().unwrap_or_default();
+        // With the resource version, so that a finalizer that somebody adds meanwhile is not lost.
+        let patch =
+            json!({ "metadata": { "finalizers": finalizers, "resourceVersion": record.resource_version } });
+        let params =
+            PatchParams { field_manager: Some(field_manager::OPERATOR.to_owned()), ..PatchParams::default() };
+        let action = || format!("remove finalizer `{}` from `{name}`", finalizer::RECORD);
+        match call(action, self.records.patch_metadata(name, &params, &Patch::Merge(&patch))).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What came of one pass over the records.
+struct Pass {
+    freed: usize,
+    /// How many could not be released, and why the first of them could not.
+    left: Option<(usize, ApiError)>,
+}
+
+/// The finalizers that others set, or `None` if ours is not there.
+fn without_ours(record: &ObjectMeta) -> Option<Vec<&str>> {
+    let all = record.finalizers.as_deref().unwrap_or_default();
+    let others: Vec<_> =
+        all.iter().map(String::as_str).filter(|finalizer| *finalizer != finalizer::RECORD).collect();
+    (others.len() < all.len()).then_some(others)
+}
+
+#[cfg(test)]
+mod tests;
