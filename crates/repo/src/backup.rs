@@ -8,12 +8,12 @@ use std::{
 
 use bytes::Bytes;
 use jiff::{Timestamp, tz::TimeZone};
-use rustic_core::{BackupOptions, FileType, Id, SnapshotOptions, repofile::SnapshotFile};
+use rustic_core::{BackupOptions, Id, SnapshotOptions, repofile::SnapshotFile};
 use serde::Serialize;
 
 use crate::{
     Error, FileDigest, Repository, SnapshotId, Source, StorageErrorKind,
-    backend::{Creation, Storage, StorageError, relative_path},
+    backend::{Creation, FileKind, Storage, StorageError, relative_path},
     error::call_engine,
     readback,
     source::{Gate, Streams, validate},
@@ -133,7 +133,7 @@ impl Staging {
             action: "backup",
             detail: "the engine finished without a snapshot".to_owned(),
         })?;
-        let kind = FileType::Snapshot;
+        let kind = FileKind::Snapshot;
         let stored = self.inner.write(kind, &id, content.clone()).and_then(|()| self.inner.read(kind, &id));
         let error = match stored {
             Ok(stored) if stored == content => return Ok(id.into()),
@@ -159,20 +159,20 @@ impl Storage for Staging {
         self.inner.prepare()
     }
 
-    fn list(&self, kind: FileType) -> Result<Vec<(Id, u32)>, StorageError> {
+    fn list(&self, kind: FileKind) -> Result<Vec<(Id, u32)>, StorageError> {
         self.inner.list(kind)
     }
 
-    fn read(&self, kind: FileType, id: &Id) -> Result<Bytes, StorageError> {
+    fn read(&self, kind: FileKind, id: &Id) -> Result<Bytes, StorageError> {
         self.inner.read(kind, id)
     }
 
-    fn read_range(&self, kind: FileType, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError> {
+    fn read_range(&self, kind: FileKind, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError> {
         self.inner.read_range(kind, id, offset, length)
     }
 
-    fn write(&self, kind: FileType, id: &Id, content: Bytes) -> Result<(), StorageError> {
-        if kind != FileType::Snapshot {
+    fn write(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<(), StorageError> {
+        if kind != FileKind::Snapshot {
             return self.inner.write(kind, id, content);
         }
         if let Some(why) = self.gate.refusal() {
@@ -183,11 +183,11 @@ impl Storage for Staging {
         Ok(())
     }
 
-    fn create_new(&self, kind: FileType, id: &Id, content: Bytes) -> Result<Creation, StorageError> {
+    fn create_new(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<Creation, StorageError> {
         self.inner.create_new(kind, id, content)
     }
 
-    fn remove(&self, kind: FileType, id: &Id) -> Result<(), StorageError> {
+    fn remove(&self, kind: FileKind, id: &Id) -> Result<(), StorageError> {
         self.inner.remove(kind, id)
     }
 }
@@ -203,7 +203,7 @@ mod tests {
 
     /// A backup on a storage that does `fault` to the first change of a file of this kind; and how many snapshots the
     /// storage has then.
-    fn backup_with(kind: FileType, fault: Fault) -> (Result<Backup, Error>, usize) {
+    fn backup_with(kind: FileKind, fault: Fault) -> (Result<Backup, Error>, usize) {
         let store: Arc<dyn Storage> = Arc::new(MemoryStore::new());
         let (unlocked, _) = init(&store, &"password".into(), &InitOptions::default()).unwrap();
         let mut first = true;
@@ -225,19 +225,19 @@ mod tests {
                 reader: Box::new(std::io::Cursor::new(content)),
             }],
         });
-        (backup, store.list(FileType::Snapshot).unwrap().len())
+        (backup, store.list(FileKind::Snapshot).unwrap().len())
     }
 
     #[test]
     fn without_faults_there_is_a_snapshot() {
-        let (backup, snapshots) = backup_with(FileType::Config, Fault::None);
+        let (backup, snapshots) = backup_with(FileKind::Config, Fault::None);
         assert!(backup.is_ok());
         assert_eq!(snapshots, 1);
     }
 
     #[test]
     fn what_is_not_stored_as_it_was_written_is_found_before_the_commit() {
-        for kind in [FileType::Pack, FileType::Index, FileType::Snapshot] {
+        for kind in [FileKind::Pack, FileKind::Index, FileKind::Snapshot] {
             let (backup, snapshots) = backup_with(kind, Fault::Corrupted);
             let error = backup.unwrap_err();
             assert_eq!(error.class(), ErrorClass::Integrity, "{kind:?}: {error}");
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_storage_that_goes_away_before_the_commit_leaves_no_snapshot() {
-        for kind in [FileType::Pack, FileType::Index, FileType::Snapshot] {
+        for kind in [FileKind::Pack, FileKind::Index, FileKind::Snapshot] {
             let (backup, snapshots) = backup_with(kind, Fault::KilledBefore);
             assert_eq!(backup.unwrap_err().class(), ErrorClass::Temporary, "{kind:?}");
             assert_eq!(snapshots, 0, "{kind:?}");

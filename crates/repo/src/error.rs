@@ -5,6 +5,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
+    time::Duration,
 };
 
 use rustic_core::RusticError;
@@ -57,6 +58,30 @@ pub enum Error {
     Contended {
         /// The place.
         url: String,
+    },
+    /// Others are at work in the repository, and did not end in time.
+    #[error(
+        "the repository at `{url}` is locked, waited {} s for it: {holder}; try again later: a lock goes when its holder \
+         ends, or 30 minutes after its last refresh, and nobody has to remove it by hand",
+        waited.as_secs()
+    )]
+    Locked {
+        /// The repository.
+        url: String,
+        /// The lock that stood in the way, in one line.
+        holder: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// Our own lock is not ours any more. Nothing was changed after that.
+    #[error(
+        "the lock on the repository at `{url}` was lost: {reason}; nothing was changed after that: try again"
+    )]
+    LockLost {
+        /// The repository.
+        url: String,
+        /// Why.
+        reason: String,
     },
     /// What is stored contradicts itself.
     #[error("the repository at `{url}` is damaged: {detail}")]
@@ -145,7 +170,7 @@ impl Error {
             | Self::NoSuchSnapshot { .. }
             | Self::AmbiguousSnapshot { .. }
             | Self::Target { .. } => ErrorClass::Configuration,
-            Self::Contended { .. } => ErrorClass::Temporary,
+            Self::Contended { .. } | Self::Locked { .. } | Self::LockLost { .. } => ErrorClass::Temporary,
             Self::Damaged { .. } => ErrorClass::Integrity,
             Self::Source { .. } => ErrorClass::Source,
             Self::Engine { .. } => ErrorClass::Unexpected,
@@ -164,7 +189,11 @@ impl Error {
     }
 
     pub(crate) fn storage(url: &str, cause: StorageError) -> Self {
-        Self::Storage { url: url.to_owned(), cause }
+        let url = url.to_owned();
+        match cause.kind {
+            StorageErrorKind::LockLost => Self::LockLost { url, reason: cause.detail },
+            _ => Self::Storage { url, cause },
+        }
     }
 
     pub(crate) fn damaged(url: &str, detail: impl Into<String>) -> Self {

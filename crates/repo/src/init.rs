@@ -22,13 +22,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustic_core::{FileType, Id, repofile::MasterKey};
+use rustic_core::{Id, repofile::MasterKey};
 use serde::Serialize;
 
 use self::draft::Draft;
 use crate::{
     Error, Secret,
-    backend::{Creation, Storage},
+    backend::{Creation, FileKind, Storage},
     unlock::{Thoroughness, Unlocked, Unlocking, list_keys, open_key, unlock},
 };
 
@@ -203,13 +203,13 @@ impl Attempt<'_> {
         // Remembered first: a write that fails may still have happened.
         self.own = Some(id);
         self.opened.insert(id, Some(draft.master));
-        self.storage.write(FileType::Key, &id, content).map_err(|cause| self.failed(cause))?;
+        self.storage.write(FileKind::Key, &id, content).map_err(|cause| self.failed(cause))?;
         Ok(Step::LookAgain)
     }
 
     /// Data without the files that open it is a repository somebody damaged, not a place to make one in.
     fn refuse_leftovers(&self, lacking: &str) -> Result<(), Error> {
-        for kind in [FileType::Snapshot, FileType::Index, FileType::Pack] {
+        for kind in [FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
             let found = self.storage.list(kind).map_err(|cause| self.failed(cause))?;
             if !found.is_empty() {
                 let detail = format!(
@@ -256,16 +256,16 @@ impl Attempt<'_> {
 
     /// The commit.
     fn write_config(&mut self, key: Id, master: &MasterKey) -> Result<Step, Error> {
-        let key_file = match self.storage.read(FileType::Key, &key) {
+        let key_file = match self.storage.read(FileKind::Key, &key) {
             Ok(content) => content,
             Err(cause) if cause.kind == crate::StorageErrorKind::Missing => return Ok(Step::LookAgain),
             Err(cause) => return Err(self.failed(cause)),
         };
         let config = Draft::with_key(&self.url, master, self.options)?.config;
-        let created = self.storage.create_new(FileType::Config, &Id::default(), config.clone());
+        let created = self.storage.create_new(FileKind::Config, &Id::default(), config.clone());
         if created.map_err(|cause| self.failed(cause))? == Creation::Created {
             self.keep_key(&key, key_file)?;
-            let stored = self.storage.read(FileType::Config, &Id::default());
+            let stored = self.storage.read(FileKind::Config, &Id::default());
             self.wrote_config = stored.map_err(|cause| self.failed(cause))? == config;
         }
         // Whoever wrote it: attaching proves that it opens, and clears other keys of ours away.
@@ -277,11 +277,11 @@ impl Attempt<'_> {
         if list_keys(&self.storage)?.contains(key) {
             return Ok(());
         }
-        self.storage.write(FileType::Key, key, content).map_err(|cause| self.failed(cause))
+        self.storage.write(FileKind::Key, key, content).map_err(|cause| self.failed(cause))
     }
 
     fn remove_key(&self, key: &Id) -> Result<(), Error> {
-        self.storage.remove(FileType::Key, key).map_err(|cause| self.failed(cause))
+        self.storage.remove(FileKind::Key, key).map_err(|cause| self.failed(cause))
     }
 
     /// Sleeps and says yes until the grace period is over.
@@ -301,7 +301,7 @@ impl Attempt<'_> {
         if self.wrote_config || !self.storage.has_config().unwrap_or(false) {
             return;
         }
-        if let Err(cause) = self.storage.remove(FileType::Key, &own) {
+        if let Err(cause) = self.storage.remove(FileKind::Key, &own) {
             tracing::warn!(%cause, "cannot remove the key of the failed initialisation");
         }
     }

@@ -5,6 +5,9 @@
 //! - **A snapshot is a proven backup.** The snapshot file is the commit point. It is written last: after every stream has
 //!   reached exactly its announced size, and after every byte has been read back from the storage and compared with what
 //!   was streamed. Whatever fails before leaves data that no snapshot refers to, which a later prune removes.
+//! - **Locks are restic's.** Stock restic and we wait for each other; see [`Repository::lock`]. Work on a repository that
+//!   [`Repository::hold`] has bound to a lock changes nothing once the lock is lost.
+//! - **Space is reclaimed in two phases**, a day apart, and any of them may be killed; see [`PrunePlan`].
 //! - **Streams only.** A backup needs no temporary file, and its memory does not grow with the data.
 //! - **Initialisation may be killed, repeated, and run twice at once**; see [`Repository::init`].
 //! - **Stock restic reads, checks and restores** what is written here, and the other way round. Chunks have a fixed size
@@ -27,12 +30,18 @@
 mod backend;
 mod backup;
 mod check;
+mod contents;
 mod error;
+mod forget;
 mod init;
 mod location;
+mod lock;
+mod parallel;
+mod prune;
 mod readback;
 mod repository;
 mod restore;
+mod seal;
 mod secret;
 mod snapshot;
 mod source;
@@ -41,9 +50,12 @@ mod unlock;
 pub use backend::{MemoryStore, StorageError, StorageErrorKind};
 pub use backup::{Backup, BackupRequest};
 pub use check::{CheckDepth, CheckReport};
+pub use contents::Contents;
 pub use error::{Error, ErrorClass};
 pub use init::{InitOptions, InitOutcome};
 pub use location::{Addressing, Location, Proxy, S3Location, S3Options};
+pub use lock::{LockGuard, LockHolder, LockInfo, LockMode, LockOptions};
+pub use prune::{Amount, PrunePlan, PruneReport};
 pub use repository::Repository;
 pub use restore::Restored;
 pub use secret::Secret;

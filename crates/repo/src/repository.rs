@@ -2,13 +2,17 @@
 
 use std::{fmt, sync::Arc};
 
-use rustic_core::{FileType, Id, OpenStatus, Repository as Engine, repofile::MasterKey};
+use rustic_core::{Id, OpenStatus, Repository as Engine, repofile::MasterKey};
 
 use crate::{
-    Backup, BackupRequest, CheckDepth, CheckReport, Error, FileDigest, InitOptions, InitOutcome, Location,
-    Restored, Secret, Snapshot, SnapshotId,
-    backend::{Storage, connect},
-    backup, check, init, readback, restore, snapshot,
+    Backup, BackupRequest, CheckDepth, CheckReport, Contents, Error, FileDigest, InitOptions, InitOutcome,
+    Location, LockGuard, LockInfo, LockOptions, PrunePlan, Restored, Secret, Snapshot, SnapshotId,
+    backend::{FileKind, Storage, connect},
+    backup, check, contents, forget, init,
+    lock::{self, Guarded, Timing},
+    prune, readback, restore,
+    seal::Sealer,
+    snapshot,
     unlock::{Thoroughness, Unlocked, Unlocking, engine_with_key, list_keys, unlock},
 };
 
@@ -21,6 +25,7 @@ use crate::{
 pub struct Repository {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) url: String,
+    pub(crate) sealer: Sealer,
     master: MasterKey,
     id: String,
 }
@@ -74,7 +79,8 @@ impl Repository {
     pub(crate) fn from_unlocked(storage: Arc<dyn Storage>, unlocked: Unlocked) -> Self {
         let Unlocked { master, engine } = unlocked;
         let id = engine.config().id.to_hex().as_str().to_owned();
-        Self { url: storage.url(), storage, master, id }
+        let sealer = Sealer::new(&master, engine.config().version);
+        Self { url: storage.url(), storage, sealer, master, id }
     }
 
     /// The repository's own id: 64 hex digits, the same wherever its files are copied to.
@@ -127,7 +133,51 @@ impl Repository {
     /// repository is pruned.
     pub fn remove(&self, snapshot: &SnapshotId) -> Result<(), Error> {
         let id: Id = snapshot.engine_id();
-        self.storage.remove(FileType::Snapshot, &id).map_err(|cause| Error::storage(&self.url, cause))
+        self.storage.remove(FileKind::Snapshot, &id).map_err(|cause| Error::storage(&self.url, cause))
+    }
+
+    /// Removes snapshots, several at once, and says of each what became of it. Takes full ids only; one that is gone
+    /// already is success. When the storage fails for a reason that holds for all, the rest is not tried.
+    #[must_use]
+    pub fn remove_all(&self, snapshots: &[SnapshotId]) -> Vec<Result<(), Error>> {
+        forget::run(self, snapshots)
+    }
+
+    /// What is in these snapshots, in their order. Reads the index once, and of each snapshot only the directories.
+    pub fn contents(&self, snapshots: &[SnapshotId]) -> Result<Vec<Result<Contents, Error>>, Error> {
+        contents::run(self, snapshots)
+    }
+
+    /// Takes a lock that other programs, stock restic among them, respect; waits for theirs. See [`LockOptions`].
+    ///
+    /// Nothing here takes one by itself: whoever backs up, restores or checks takes a shared one before, and an exclusive
+    /// one whoever removes snapshots or prunes.
+    pub fn lock(&self, options: &LockOptions<'_>) -> Result<LockGuard, Error> {
+        lock::acquire(self, options, Timing::default())
+    }
+
+    /// The locks in the repository, oldest first.
+    pub fn locks(&self) -> Result<Vec<LockInfo>, Error> {
+        lock::list(self)
+    }
+
+    /// This repository for work under a lock: once the lock is lost or released, every change is refused with
+    /// [`Error::LockLost`], the commit of a backup included.
+    #[must_use]
+    pub fn hold(&self, guard: &LockGuard) -> Self {
+        self.on(Arc::new(Guarded::new(self.storage.clone(), guard.state())))
+    }
+
+    /// The same repository on a wrapper of its storage, or once more.
+    pub(crate) fn on(&self, storage: Arc<dyn Storage>) -> Self {
+        let Self { storage: _, url, sealer, master, id } = self;
+        Self { storage, url: url.clone(), sealer: sealer.clone(), master: master.clone(), id: id.clone() }
+    }
+
+    /// Looks for data that no snapshot uses. Changes nothing; [`PrunePlan::execute`] does, and needs an exclusive lock
+    /// that was taken before this.
+    pub fn plan_prune(&self) -> Result<PrunePlan, Error> {
+        prune::plan(self, prune::KEEP_MARKED)
     }
 
     /// Looks whether everything that the snapshots need is there and, if asked to, whether it reads back unchanged.

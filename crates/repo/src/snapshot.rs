@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use jiff::Timestamp;
 use rustic_core::{
-    FileType, Id,
+    Id,
     repofile::{SnapshotFile, SnapshotId as EngineId},
 };
 use serde::Serialize;
 
-use crate::{Error, Repository, StorageErrorKind, error::call_engine};
+use crate::{Error, Repository, StorageErrorKind, backend::FileKind, error::call_engine};
 
 /// Full id of a snapshot: 64 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -115,7 +115,7 @@ pub(crate) fn find(repository: &Repository, name: &str) -> Result<Snapshot, Erro
 
 /// The id that begins with `prefix`. Needs no key: ids are names of files.
 fn resolve(repository: &Repository, prefix: &str) -> Result<SnapshotId, Error> {
-    let listed = repository.storage.list(FileType::Snapshot);
+    let listed = repository.storage.list(FileKind::Snapshot);
     let listed = listed.map_err(|cause| Error::storage(&repository.url, cause))?;
     let mut matching: Vec<Id> = listed.into_iter().map(|(id, _)| id).collect();
     matching.retain(|id| !prefix.is_empty() && id.to_hex().as_str().starts_with(prefix));

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use rustic_core::{
-    Credentials, FileType, Id, OpenStatus, Repository as Engine, RepositoryOptions, RusticError,
+    Credentials, Id, OpenStatus, Repository as Engine, RepositoryOptions, RusticError,
     repofile::{KeyFile, MasterKey},
 };
 
 use crate::{
     Error, Secret,
-    backend::{Storage, engine_backends, relative_path},
+    backend::{FileKind, Storage, engine_backends, relative_path},
     error::is_authentication_failure,
 };
 
@@ -81,7 +81,7 @@ pub(crate) fn unlock(
 
 /// Ids of all keys, smallest first.
 pub(crate) fn list_keys(storage: &Arc<dyn Storage>) -> Result<Vec<Id>, Error> {
-    let listed = storage.list(FileType::Key).map_err(|cause| Error::storage(&storage.url(), cause))?;
+    let listed = storage.list(FileKind::Key).map_err(|cause| Error::storage(&storage.url(), cause))?;
     let mut keys: Vec<Id> = listed.into_iter().map(|(id, _)| id).collect();
     keys.sort_unstable();
     Ok(keys)
@@ -94,12 +94,12 @@ pub(crate) fn open_key(
     password: &Secret,
 ) -> Result<Option<MasterKey>, Error> {
     let url = storage.url();
-    let content = match storage.read(FileType::Key, id) {
+    let content = match storage.read(FileKind::Key, id) {
         Ok(content) => content,
         Err(cause) if cause.kind == crate::StorageErrorKind::Missing => return Ok(None),
         Err(cause) => return Err(Error::storage(&url, cause)),
     };
-    let name = relative_path(FileType::Key, id);
+    let name = relative_path(FileKind::Key, id);
     let file: KeyFile = serde_json::from_slice(&content)
         .map_err(|error| Error::damaged(&url, format!("`{name}` is no key file: {error}")))?;
     if file.n == 0 || file.n > MAX_N || file.r > MAX_R || file.p > MAX_P {

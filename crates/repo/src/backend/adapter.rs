@@ -8,11 +8,23 @@ use rustic_core::{
     WriteBackend,
 };
 
-use super::{Storage, StorageError, relative_path};
+use super::{FileKind, Storage, StorageError, relative_path};
 
 /// The engine's view of `storage`.
 pub(crate) fn engine_backends(storage: Arc<dyn Storage>) -> RepositoryBackends {
     RepositoryBackends::new(Arc::new(Adapter(storage)), None)
+}
+
+impl From<FileType> for FileKind {
+    fn from(tpe: FileType) -> Self {
+        match tpe {
+            FileType::Config => Self::Config,
+            FileType::Index => Self::Index,
+            FileType::Key => Self::Key,
+            FileType::Snapshot => Self::Snapshot,
+            FileType::Pack => Self::Pack,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -29,11 +41,11 @@ impl ReadBackend for Adapter {
     }
 
     fn list_with_size(&self, tpe: FileType) -> RusticResult<Vec<(Id, u32)>> {
-        self.0.list(tpe).map_err(raise)
+        self.0.list(tpe.into()).map_err(raise)
     }
 
     fn read_full(&self, tpe: FileType, id: &Id) -> RusticResult<Bytes> {
-        self.0.read(tpe, id).map_err(raise)
+        self.0.read(tpe.into(), id).map_err(raise)
     }
 
     fn read_partial(
@@ -44,21 +56,21 @@ impl ReadBackend for Adapter {
         offset: u32,
         length: u32,
     ) -> RusticResult<Bytes> {
-        self.0.read_range(tpe, id, offset, length).map_err(raise)
+        self.0.read_range(tpe.into(), id, offset, length).map_err(raise)
     }
 
     fn warmup_path(&self, tpe: FileType, id: &Id) -> String {
-        relative_path(tpe, id)
+        relative_path(tpe.into(), id)
     }
 }
 
 impl WriteBackend for Adapter {
     fn write_bytes(&self, tpe: FileType, id: &Id, _cacheable: bool, content: BytesList) -> RusticResult<()> {
-        self.0.write(tpe, id, contiguous(content)).map_err(raise)
+        self.0.write(tpe.into(), id, contiguous(content)).map_err(raise)
     }
 
     fn remove(&self, tpe: FileType, id: &Id, _cacheable: bool) -> RusticResult<()> {
-        self.0.remove(tpe, id).map_err(raise)
+        self.0.remove(tpe.into(), id).map_err(raise)
     }
 }
 

@@ -51,6 +51,8 @@ pub enum StorageErrorKind {
     Unusable,
     /// The commit of a snapshot was refused because its sources did not end well.
     Refused,
+    /// A change was refused because our lock on the repository was lost.
+    LockLost,
     /// Anything else.
     Other,
 }
@@ -83,7 +85,9 @@ impl StorageErrorKind {
             }
             Self::Busy => "the server did not answer in time or is failing: try again later",
             Self::Full => "there is no space left: free some or choose another location",
-            Self::Missing | Self::Damaged | Self::Unusable | Self::Refused | Self::Other => "",
+            Self::Missing | Self::Damaged | Self::Unusable | Self::Refused | Self::LockLost | Self::Other => {
+                ""
+            }
         }
     }
 

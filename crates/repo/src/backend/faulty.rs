@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use rustic_core::{FileType, Id};
+use rustic_core::Id;
 
-use super::{Creation, Storage, StorageError, StorageErrorKind};
+use super::{Creation, FileKind, Storage, StorageError, StorageErrorKind};
 
 /// Called before every change of the storage with what is about to happen.
-type Hook = Box<dyn FnMut(Change, FileType) -> Fault + Send>;
+type Hook = Box<dyn FnMut(Change, FileKind) -> Fault + Send>;
 
 /// A change of the storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl std::fmt::Debug for FaultyStorage {
 impl FaultyStorage {
     pub(crate) fn around(
         inner: Arc<dyn Storage>,
-        hook: impl FnMut(Change, FileType) -> Fault + Send + 'static,
+        hook: impl FnMut(Change, FileKind) -> Fault + Send + 'static,
     ) -> Arc<dyn Storage> {
         Arc::new(Self { inner, hook: Mutex::new(Box::new(hook)), dead: Mutex::new(false) })
     }
@@ -62,7 +62,7 @@ impl FaultyStorage {
     fn change<T>(
         &self,
         change: Change,
-        kind: FileType,
+        kind: FileKind,
         content: &Bytes,
         act: impl FnOnce(Bytes) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
@@ -97,30 +97,30 @@ impl Storage for FaultyStorage {
         self.inner.prepare()
     }
 
-    fn list(&self, kind: FileType) -> Result<Vec<(Id, u32)>, StorageError> {
+    fn list(&self, kind: FileKind) -> Result<Vec<(Id, u32)>, StorageError> {
         self.alive()?;
         self.inner.list(kind)
     }
 
-    fn read(&self, kind: FileType, id: &Id) -> Result<Bytes, StorageError> {
+    fn read(&self, kind: FileKind, id: &Id) -> Result<Bytes, StorageError> {
         self.alive()?;
         self.inner.read(kind, id)
     }
 
-    fn read_range(&self, kind: FileType, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError> {
+    fn read_range(&self, kind: FileKind, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError> {
         self.alive()?;
         self.inner.read_range(kind, id, offset, length)
     }
 
-    fn write(&self, kind: FileType, id: &Id, content: Bytes) -> Result<(), StorageError> {
+    fn write(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<(), StorageError> {
         self.change(Change::Write, kind, &content, |content| self.inner.write(kind, id, content))
     }
 
-    fn create_new(&self, kind: FileType, id: &Id, content: Bytes) -> Result<Creation, StorageError> {
+    fn create_new(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<Creation, StorageError> {
         self.change(Change::CreateNew, kind, &content, |content| self.inner.create_new(kind, id, content))
     }
 
-    fn remove(&self, kind: FileType, id: &Id) -> Result<(), StorageError> {
+    fn remove(&self, kind: FileKind, id: &Id) -> Result<(), StorageError> {
         self.change(Change::Remove, kind, &Bytes::new(), |_| self.inner.remove(kind, id))
     }
 }

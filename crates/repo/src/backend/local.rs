@@ -10,9 +10,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustic_core::{FileType, Id};
+use rustic_core::Id;
 
-use super::{Creation, Storage, StorageError, StorageErrorKind, relative_path};
+use super::{Creation, FileKind, Storage, StorageError, StorageErrorKind, relative_path};
 
 /// Directories restic expects; `tmp` holds files that are not complete yet and never counts as content.
 const DIRECTORIES: [&str; 6] = ["data", "index", "keys", "locks", "snapshots", "tmp"];
@@ -31,7 +31,7 @@ impl LocalStorage {
         Self { root: root.to_owned() }
     }
 
-    fn path(&self, kind: FileType, id: &Id) -> PathBuf {
+    fn path(&self, kind: FileKind, id: &Id) -> PathBuf {
         self.root.join(relative_path(kind, id))
     }
 
@@ -123,9 +123,9 @@ impl Storage for LocalStorage {
         Ok(())
     }
 
-    fn list(&self, kind: FileType) -> Result<Vec<(Id, u32)>, StorageError> {
+    fn list(&self, kind: FileKind) -> Result<Vec<(Id, u32)>, StorageError> {
         let path = self.root.join(kind.dirname());
-        if kind == FileType::Config {
+        if kind == FileKind::Config {
             return match fs::metadata(&path) {
                 Ok(metadata) => Ok(vec![(Id::default(), u32::try_from(metadata.len()).unwrap_or(u32::MAX))]),
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
@@ -137,12 +137,12 @@ impl Storage for LocalStorage {
         Ok(found)
     }
 
-    fn read(&self, kind: FileType, id: &Id) -> Result<Bytes, StorageError> {
+    fn read(&self, kind: FileKind, id: &Id) -> Result<Bytes, StorageError> {
         let path = self.path(kind, id);
         fs::read(&path).map(Bytes::from).map_err(|error| failure("read", &path, &error))
     }
 
-    fn read_range(&self, kind: FileType, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError> {
+    fn read_range(&self, kind: FileKind, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError> {
         let path = self.path(kind, id);
         let read = || -> io::Result<Vec<u8>> {
             let mut file = File::open(&path)?;
@@ -154,13 +154,13 @@ impl Storage for LocalStorage {
         read().map(Bytes::from).map_err(|error| failure("read", &path, &error))
     }
 
-    fn write(&self, kind: FileType, id: &Id, content: Bytes) -> Result<(), StorageError> {
+    fn write(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<(), StorageError> {
         let path = self.path(kind, id);
         self.publish(&path, &content, |from, to| fs::rename(from, to))
             .map_err(|error| failure("write", &path, &error))
     }
 
-    fn create_new(&self, kind: FileType, id: &Id, content: Bytes) -> Result<Creation, StorageError> {
+    fn create_new(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<Creation, StorageError> {
         let path = self.path(kind, id);
         // A hard link is the one call that both refuses an existing name and shows only complete content.
         match self.publish(&path, &content, |from, to| fs::hard_link(from, to)) {
@@ -170,7 +170,7 @@ impl Storage for LocalStorage {
         }
     }
 
-    fn remove(&self, kind: FileType, id: &Id) -> Result<(), StorageError> {
+    fn remove(&self, kind: FileKind, id: &Id) -> Result<(), StorageError> {
         let path = self.path(kind, id);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(failure("remove", &path, &error)),

@@ -6,9 +6,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustic_core::{FileType, Id};
+use rustic_core::Id;
 
-use super::{Creation, Storage, StorageError, StorageErrorKind, relative_path};
+use super::{Creation, FileKind, Storage, StorageError, StorageErrorKind, relative_path};
 
 /// Files in memory, shared by all clones. For tests, and to have the engine compose files that are stored elsewhere.
 #[derive(Debug, Clone, Default)]
@@ -42,9 +42,9 @@ impl MemoryStore {
 }
 
 /// The config file has one name whatever id the engine gives it.
-fn name(kind: FileType, id: &Id) -> (&'static str, Id) {
+fn name(kind: FileKind, id: &Id) -> (&'static str, Id) {
     match kind {
-        FileType::Config => (kind.dirname(), Id::default()),
+        FileKind::Config => (kind.dirname(), Id::default()),
         _ => (kind.dirname(), *id),
     }
 }
@@ -58,7 +58,7 @@ impl Storage for MemoryStore {
         Ok(())
     }
 
-    fn list(&self, kind: FileType) -> Result<Vec<(Id, u32)>, StorageError> {
+    fn list(&self, kind: FileKind) -> Result<Vec<(Id, u32)>, StorageError> {
         let files = self.files();
         let of_kind = files.iter().filter(|((dir, _), _)| *dir == kind.dirname());
         Ok(of_kind
@@ -66,7 +66,7 @@ impl Storage for MemoryStore {
             .collect())
     }
 
-    fn read(&self, kind: FileType, id: &Id) -> Result<Bytes, StorageError> {
+    fn read(&self, kind: FileKind, id: &Id) -> Result<Bytes, StorageError> {
         self.files().get(&name(kind, id)).cloned().ok_or_else(|| {
             StorageError::with_detail(
                 "read",
@@ -77,19 +77,19 @@ impl Storage for MemoryStore {
         })
     }
 
-    fn read_range(&self, kind: FileType, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError> {
+    fn read_range(&self, kind: FileKind, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError> {
         let whole = self.read(kind, id)?;
         let start = (offset as usize).min(whole.len());
         let end = (start + length as usize).min(whole.len());
         Ok(whole.slice(start..end))
     }
 
-    fn write(&self, kind: FileType, id: &Id, content: Bytes) -> Result<(), StorageError> {
+    fn write(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<(), StorageError> {
         self.files().insert(name(kind, id), content);
         Ok(())
     }
 
-    fn create_new(&self, kind: FileType, id: &Id, content: Bytes) -> Result<Creation, StorageError> {
+    fn create_new(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<Creation, StorageError> {
         let mut files = self.files();
         if files.contains_key(&name(kind, id)) {
             return Ok(Creation::Exists);
@@ -98,7 +98,7 @@ impl Storage for MemoryStore {
         Ok(Creation::Created)
     }
 
-    fn remove(&self, kind: FileType, id: &Id) -> Result<(), StorageError> {
+    fn remove(&self, kind: FileKind, id: &Id) -> Result<(), StorageError> {
         self.files().remove(&name(kind, id));
         Ok(())
     }

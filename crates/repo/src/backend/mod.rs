@@ -7,6 +7,7 @@ mod adapter;
 mod failure;
 #[cfg(test)]
 pub(crate) mod faulty;
+mod kind;
 mod local;
 mod memory;
 mod s3;
@@ -14,11 +15,12 @@ mod s3;
 use std::{fmt::Debug, sync::Arc};
 
 use bytes::Bytes;
-use rustic_core::{FileType, Id};
+use rustic_core::Id;
 
 pub(crate) use adapter::engine_backends;
 pub use failure::{StorageError, StorageErrorKind};
 pub(crate) use failure::{chain as failure_chain, one_line};
+pub(crate) use kind::FileKind;
 pub use memory::MemoryStore;
 
 use crate::Location;
@@ -43,26 +45,26 @@ pub(crate) trait Storage: Debug + Send + Sync + 'static {
     fn prepare(&self) -> Result<(), StorageError>;
 
     /// All files of a kind with their sizes. Complete or an error; names that are no ids are left out.
-    fn list(&self, kind: FileType) -> Result<Vec<(Id, u32)>, StorageError>;
+    fn list(&self, kind: FileKind) -> Result<Vec<(Id, u32)>, StorageError>;
 
     /// A whole file.
-    fn read(&self, kind: FileType, id: &Id) -> Result<Bytes, StorageError>;
+    fn read(&self, kind: FileKind, id: &Id) -> Result<Bytes, StorageError>;
 
     /// `length` bytes from `offset`; fewer only where the file ends.
-    fn read_range(&self, kind: FileType, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError>;
+    fn read_range(&self, kind: FileKind, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError>;
 
     /// Writes a file, replacing one of the same name.
-    fn write(&self, kind: FileType, id: &Id, content: Bytes) -> Result<(), StorageError>;
+    fn write(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<(), StorageError>;
 
     /// Writes a file unless it exists; of any number of callers at once, one gets [`Creation::Created`].
-    fn create_new(&self, kind: FileType, id: &Id, content: Bytes) -> Result<Creation, StorageError>;
+    fn create_new(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<Creation, StorageError>;
 
     /// Removes a file; that it is already gone is no error.
-    fn remove(&self, kind: FileType, id: &Id) -> Result<(), StorageError>;
+    fn remove(&self, kind: FileKind, id: &Id) -> Result<(), StorageError>;
 
     /// Whether the repository's config file is there.
     fn has_config(&self) -> Result<bool, StorageError> {
-        Ok(!self.list(FileType::Config)?.is_empty())
+        Ok(!self.list(FileKind::Config)?.is_empty())
     }
 }
 
@@ -76,12 +78,14 @@ pub(crate) fn connect(location: &Location) -> Result<Arc<dyn Storage>, StorageEr
 }
 
 /// Path of a file relative to the repository's root, as restic lays it out.
-pub(crate) fn relative_path(kind: FileType, id: &Id) -> String {
+pub(crate) fn relative_path(kind: FileKind, id: &Id) -> String {
     let hex = id.to_hex();
     let hex = hex.as_str();
     match kind {
-        FileType::Config => "config".to_owned(),
-        FileType::Pack => format!("data/{}/{hex}", &hex[..2]),
-        FileType::Index | FileType::Key | FileType::Snapshot => format!("{}/{hex}", kind.dirname()),
+        FileKind::Config => "config".to_owned(),
+        FileKind::Pack => format!("data/{}/{hex}", &hex[..2]),
+        FileKind::Index | FileKind::Key | FileKind::Snapshot | FileKind::Lock => {
+            format!("{}/{hex}", kind.dirname())
+        }
     }
 }

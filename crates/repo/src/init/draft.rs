@@ -5,14 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use bytesize::ByteSize;
 use rustic_core::{
-    ConfigOptions, Credentials, FileType, Id, KeyOptions,
+    ConfigOptions, Credentials, Id, KeyOptions,
     repofile::{Chunker, MasterKey},
 };
 
 use super::InitOptions;
 use crate::{
     Error, Secret,
-    backend::{MemoryStore, Storage},
+    backend::{FileKind, MemoryStore, Storage},
     unlock::closed_engine,
 };
 
@@ -53,10 +53,10 @@ impl Draft {
             .and_then(|engine| engine.init(credentials, &key_options, &config_options()))
             .map_err(|error| Error::from_engine(url, "composing a repository", &error))?;
         let read = |kind, id: &Id| store.read(kind, id).map_err(|cause| Error::storage(url, cause));
-        let keys = store.list(FileType::Key).map_err(|cause| Error::storage(url, cause))?;
+        let keys = store.list(FileKind::Key).map_err(|cause| Error::storage(url, cause))?;
         let key =
-            keys.first().map(|(id, _)| read(FileType::Key, id).map(|content| (*id, content))).transpose()?;
-        Ok(Self { key, config: read(FileType::Config, &Id::default())?, master: engine.key() })
+            keys.first().map(|(id, _)| read(FileKind::Key, id).map(|content| (*id, content))).transpose()?;
+        Ok(Self { key, config: read(FileKind::Config, &Id::default())?, master: engine.key() })
     }
 }
 

@@ -94,7 +94,7 @@ fn the_key_of_a_killed_initialisation_with_another_password_gives_way() {
 fn a_key_with_another_password_stays_where_data_lies_beside_it() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStore::new());
     killed_at(&storage, 1, Fault::KilledAfter, "somebody else's");
-    storage.write(FileType::Pack, &Id::random(), Bytes::from_static(b"data")).unwrap();
+    storage.write(FileKind::Pack, &Id::random(), Bytes::from_static(b"data")).unwrap();
     let error = try_init(&storage, PASSWORD).unwrap_err();
     assert_eq!(error.class(), ErrorClass::Integrity, "{error}");
     assert_eq!(list_keys(&storage).unwrap().len(), 1);
@@ -103,7 +103,7 @@ fn a_key_with_another_password_stays_where_data_lies_beside_it() {
 #[test]
 fn data_without_key_and_config_is_not_written_over() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStore::new());
-    storage.write(FileType::Snapshot, &Id::random(), Bytes::from_static(b"data")).unwrap();
+    storage.write(FileKind::Snapshot, &Id::random(), Bytes::from_static(b"data")).unwrap();
     let error = try_init(&storage, PASSWORD).unwrap_err().to_string();
     assert!(error.contains("`snapshots`") && error.contains("empty location"), "{error}");
 }
@@ -117,7 +117,7 @@ fn two_killed_initialisations_leave_one_repository_with_one_key() {
         let other: Arc<dyn Storage> = Arc::new(MemoryStore::new());
         killed_at(&other, 1, Fault::KilledAfter, PASSWORD);
         let key = list_keys(&other).unwrap()[0];
-        storage.write(FileType::Key, &key, other.read(FileType::Key, &key).unwrap()).unwrap();
+        storage.write(FileKind::Key, &key, other.read(FileKind::Key, &key).unwrap()).unwrap();
     }
     let smallest = list_keys(&storage).unwrap()[0];
     assert_eq!(try_init(&storage, PASSWORD).unwrap(), InitOutcome::Completed);
@@ -134,7 +134,7 @@ fn a_second_key_with_the_password_is_removed_when_it_is_attached_to() {
     let other: Arc<dyn Storage> = Arc::new(MemoryStore::new());
     killed_at(&other, 1, Fault::KilledAfter, PASSWORD);
     let stray = list_keys(&other).unwrap()[0];
-    storage.write(FileType::Key, &stray, other.read(FileType::Key, &stray).unwrap()).unwrap();
+    storage.write(FileKind::Key, &stray, other.read(FileKind::Key, &stray).unwrap()).unwrap();
     assert!(
         crate::Repository::open_storage(storage.clone(), &PASSWORD.into()).is_ok(),
         "the stray is passed over"
@@ -150,8 +150,8 @@ fn the_key_is_put_back_if_somebody_takes_its_owner_for_dead_just_then() {
     let storage: Arc<dyn Storage> = Arc::new(store.clone());
     let faulty = FaultyStorage::around(storage.clone(), move |change, _| {
         if change == Change::CreateNew {
-            for (key, _) in store.list(FileType::Key).unwrap() {
-                store.remove(FileType::Key, &key).unwrap();
+            for (key, _) in store.list(FileKind::Key).unwrap() {
+                store.remove(FileKind::Key, &key).unwrap();
             }
         }
         Fault::None
@@ -167,7 +167,7 @@ fn an_attempt_that_loses_to_another_password_takes_its_key_back() {
     let other: Arc<dyn Storage> = Arc::new(store);
     let mut lost = false;
     let faulty = FaultyStorage::around(storage.clone(), move |change, kind| {
-        if change == Change::Write && kind == FileType::Key && !lost {
+        if change == Change::Write && kind == FileKind::Key && !lost {
             lost = true;
             assert_eq!(try_init(&other, "the winner's").unwrap(), InitOutcome::Created);
         }
@@ -247,32 +247,32 @@ impl Storage for Unconditional {
     fn prepare(&self) -> Result<(), crate::StorageError> {
         Ok(())
     }
-    fn list(&self, kind: FileType) -> Result<Vec<(Id, u32)>, crate::StorageError> {
+    fn list(&self, kind: FileKind) -> Result<Vec<(Id, u32)>, crate::StorageError> {
         self.0.list(kind)
     }
-    fn read(&self, kind: FileType, id: &Id) -> Result<Bytes, crate::StorageError> {
+    fn read(&self, kind: FileKind, id: &Id) -> Result<Bytes, crate::StorageError> {
         self.0.read(kind, id)
     }
     fn read_range(
         &self,
-        kind: FileType,
+        kind: FileKind,
         id: &Id,
         offset: u32,
         length: u32,
     ) -> Result<Bytes, crate::StorageError> {
         self.0.read_range(kind, id, offset, length)
     }
-    fn write(&self, kind: FileType, id: &Id, content: Bytes) -> Result<(), crate::StorageError> {
+    fn write(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<(), crate::StorageError> {
         self.0.write(kind, id, content)
     }
-    fn create_new(&self, kind: FileType, id: &Id, content: Bytes) -> Result<Creation, crate::StorageError> {
+    fn create_new(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<Creation, crate::StorageError> {
         if self.0.has_config()? {
             return Ok(Creation::Exists);
         }
         thread::yield_now();
         self.0.write(kind, id, content).map(|()| Creation::Created)
     }
-    fn remove(&self, kind: FileType, id: &Id) -> Result<(), crate::StorageError> {
+    fn remove(&self, kind: FileKind, id: &Id) -> Result<(), crate::StorageError> {
         self.0.remove(kind, id)
     }
 }

@@ -6,9 +6,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustic_core::{FileType, Id};
+use rustic_core::Id;
 
-use crate::backend::{Creation, Storage, StorageError, StorageErrorKind, relative_path};
+use crate::backend::{Creation, FileKind, Storage, StorageError, StorageErrorKind, relative_path};
 
 /// Bytes between two blobs that are read along rather than costing a request of their own.
 const GAP: u32 = 64 << 10;
@@ -84,11 +84,11 @@ impl Prefetch {
     }
 
     fn fetch(&self, range: Wanted) -> Result<Loaded, StorageError> {
-        let content = self.inner.read_range(FileType::Pack, &range.pack, range.offset, range.length)?;
+        let content = self.inner.read_range(FileKind::Pack, &range.pack, range.offset, range.length)?;
         if content.len() != range.length as usize {
             let detail =
                 format!("it ends at byte {}, before {}", range.offset as usize + content.len(), range.end());
-            let object = relative_path(FileType::Pack, &range.pack);
+            let object = relative_path(FileKind::Pack, &range.pack);
             return Err(StorageError::with_detail("read", object, StorageErrorKind::Damaged, detail));
         }
         Ok(Loaded { range, content })
@@ -135,16 +135,16 @@ impl Storage for Prefetch {
         self.inner.prepare()
     }
 
-    fn list(&self, kind: FileType) -> Result<Vec<(Id, u32)>, StorageError> {
+    fn list(&self, kind: FileKind) -> Result<Vec<(Id, u32)>, StorageError> {
         self.inner.list(kind)
     }
 
-    fn read(&self, kind: FileType, id: &Id) -> Result<Bytes, StorageError> {
+    fn read(&self, kind: FileKind, id: &Id) -> Result<Bytes, StorageError> {
         self.inner.read(kind, id)
     }
 
-    fn read_range(&self, kind: FileType, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError> {
-        if kind == FileType::Pack
+    fn read_range(&self, kind: FileKind, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError> {
+        if kind == FileKind::Pack
             && let Some(content) = self.recall(id, offset, length)
         {
             return Ok(content);
@@ -152,15 +152,15 @@ impl Storage for Prefetch {
         self.inner.read_range(kind, id, offset, length)
     }
 
-    fn write(&self, kind: FileType, id: &Id, content: Bytes) -> Result<(), StorageError> {
+    fn write(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<(), StorageError> {
         self.inner.write(kind, id, content)
     }
 
-    fn create_new(&self, kind: FileType, id: &Id, content: Bytes) -> Result<Creation, StorageError> {
+    fn create_new(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<Creation, StorageError> {
         self.inner.create_new(kind, id, content)
     }
 
-    fn remove(&self, kind: FileType, id: &Id) -> Result<(), StorageError> {
+    fn remove(&self, kind: FileKind, id: &Id) -> Result<(), StorageError> {
         self.inner.remove(kind, id)
     }
 }

@@ -4,5 +4,6 @@
 mod backup;
 mod fixture;
 mod locations;
+mod locks;
 mod restore;
 mod s3_faults;

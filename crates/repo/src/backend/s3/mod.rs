@@ -12,11 +12,11 @@ use aws_sdk_s3::{
     types::{BucketLocationConstraint, CreateBucketConfiguration, Object},
 };
 use bytes::Bytes;
-use rustic_core::{FileType, Id};
+use rustic_core::Id;
 use tokio::{runtime::Runtime, time::timeout};
 
 use self::failure::{classify, classify_body};
-use super::{Creation, Storage, StorageError, StorageErrorKind, relative_path};
+use super::{Creation, FileKind, Storage, StorageError, StorageErrorKind, relative_path};
 use crate::{Location, S3Location};
 
 /// Attempts for reading one object: the SDK retries a request, but not a body that breaks off.
@@ -64,7 +64,7 @@ impl S3Storage {
         if self.prefix.is_empty() { relative.to_owned() } else { format!("{}/{relative}", self.prefix) }
     }
 
-    fn object(&self, kind: FileType, id: &Id) -> String {
+    fn object(&self, kind: FileKind, id: &Id) -> String {
         self.key(&relative_path(kind, id))
     }
 
@@ -192,8 +192,8 @@ impl Storage for S3Storage {
         }
     }
 
-    fn list(&self, kind: FileType) -> Result<Vec<(Id, u32)>, StorageError> {
-        if kind == FileType::Config {
+    fn list(&self, kind: FileKind) -> Result<Vec<(Id, u32)>, StorageError> {
+        if kind == FileKind::Config {
             return self.config();
         }
         let objects = self.objects(&self.key(&format!("{}/", kind.dirname())))?;
@@ -204,11 +204,11 @@ impl Storage for S3Storage {
         Ok(named.collect())
     }
 
-    fn read(&self, kind: FileType, id: &Id) -> Result<Bytes, StorageError> {
+    fn read(&self, kind: FileKind, id: &Id) -> Result<Bytes, StorageError> {
         self.get(&self.object(kind, id), None)
     }
 
-    fn read_range(&self, kind: FileType, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError> {
+    fn read_range(&self, kind: FileKind, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError> {
         let (first, length) = (u64::from(offset), u64::from(length));
         if length == 0 {
             return Ok(Bytes::new());
@@ -216,11 +216,11 @@ impl Storage for S3Storage {
         self.get(&self.object(kind, id), Some(&format!("bytes={first}-{}", first + length - 1)))
     }
 
-    fn write(&self, kind: FileType, id: &Id, content: Bytes) -> Result<(), StorageError> {
+    fn write(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<(), StorageError> {
         self.put(&self.object(kind, id), content, None)
     }
 
-    fn create_new(&self, kind: FileType, id: &Id, content: Bytes) -> Result<Creation, StorageError> {
+    fn create_new(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<Creation, StorageError> {
         let key = self.object(kind, id);
         let mut outcome = self.put(&key, content.clone(), Some("*"));
         for _ in 0..CONFLICT_ATTEMPTS {
@@ -244,7 +244,7 @@ impl Storage for S3Storage {
         }
     }
 
-    fn remove(&self, kind: FileType, id: &Id) -> Result<(), StorageError> {
+    fn remove(&self, kind: FileKind, id: &Id) -> Result<(), StorageError> {
         let key = self.object(kind, id);
         let request = self.client.delete_object().bucket(&self.bucket).key(&key);
         match self.runtime.block_on(request.send()).map_err(|error| classify("delete", &key, &error)) {
@@ -258,11 +258,11 @@ impl S3Storage {
     /// For servers that know no conditional put: look, write, and see whose content stayed.
     fn create_unconditionally(
         &self,
-        kind: FileType,
+        kind: FileKind,
         key: &str,
         content: &Bytes,
     ) -> Result<Creation, StorageError> {
-        if kind == FileType::Config && self.has_config()? {
+        if kind == FileKind::Config && self.has_config()? {
             return Ok(Creation::Exists);
         }
         self.put(key, content.clone(), None)?;
