@@ -7,16 +7,18 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 export PATH := $(PATH):/usr/local/go/bin:$(HOME)/.cargo/bin
 
 # Demo and tests have clusters of their own; what the caller's shell points to must not matter to them.
-unexport E2E_ID E2E_NET E2E_STATE KUBEDR_LOCKED
+unexport E2E_ID E2E_NET E2E_STATE E2E_S3 KUBEDR_LOCKED
 ifneq ($(CLUSTER),current)
 unexport KUBECONFIG
 endif
 # The same holds for what `eval "$$(make -s env)"` leaves in a shell.
 PLAIN := env -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY -u AWS_REGION -u RESTIC_REPOSITORY -u RESTIC_PASSWORD -u RESTIC_PASSWORD_FILE
 RUN := $(PLAIN) KUBEDR_TOOLS="$$(e2e/cluster/build bin-dir)"
-ON_TEST_CLUSTER := $(PLAIN) E2E_ID=kubedr-test e2e/cluster/with-cluster
+# The S3 server of the tests; only the command line sets it.
+S3 := versitygw
+ON_TEST_CLUSTER := $(PLAIN) E2E_ID=kubedr-test E2E_S3=$(S3) e2e/cluster/with-cluster
 .NOTPARALLEL:
-.PHONY: help demo demo-down kubeconfig env test preflight apt tools lint unit e2e bench images push gen
+.PHONY: help demo demo-down kubeconfig env test preflight apt tools minio lint unit e2e bench images push gen
 
 help:
 	@echo 'make TARGET, as root on Debian 12:'; sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r t d; do printf '  %-12s %s\n' $$t "$$d"; done
@@ -43,6 +45,8 @@ apt: ## installs the Debian packages that are missing
 	@e2e/cluster/build apt
 tools: ## Kubernetes, etcd, Helm and the S3 server, compiled once
 	@e2e/cluster/build bin images
+minio: tools ## the S3 server of `make e2e S3=minio`, compiled once
+	@e2e/cluster/build minio
 lint: ## formatting, clippy, generated files, who imports whom
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
@@ -52,11 +56,19 @@ lint: ## formatting, clippy, generated files, who imports whom
 # alone asks for, and compile what all share once more.
 unit: ## the tests that need no cluster; they start etcd and S3 servers of their own
 	$(RUN) cargo test --release --workspace --exclude kubedr-e2e
+ifeq ($(S3),minio)
+E2E := --test e2e --test secrets
+# What has nothing to do with S3, and the one test that needs a second account: MinIO's program has no commands that make one.
+E2E_SKIP := -- $(patsubst %,--skip %,input:: schedule:: chart:: start:: somebody_elses_bucket_is_refused)
+E2E_ARGS = $(if $(filter --,$(ARGS)),$(patsubst --,$(E2E_SKIP),$(ARGS)),$(ARGS) $(E2E_SKIP))
+else
 E2E := --test e2e --test guides --test secrets --test uninstall
+E2E_ARGS = $(ARGS)
+endif
 # Four at a time: they mostly wait for the cluster.
-e2e: images ## the tests on a cluster of their own, which is removed afterwards (KEEP=1 leaves it)
+e2e: images $(filter minio,$(S3)) ## the tests on a cluster of their own, which is removed afterwards (KEEP=1 leaves it; S3=minio)
 	cargo test --release $(E2E) --no-run
-	$(ON_TEST_CLUSTER) env RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --release $(E2E) $(ARGS)
+	$(ON_TEST_CLUSTER) env RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --release $(E2E) $(E2E_ARGS)
 bench: images ## memory, time and bytes of a backup beside restic; the operator's memory
 	cargo build --release --bin bench
 	$(ON_TEST_CLUSTER) cargo run --release --bin bench

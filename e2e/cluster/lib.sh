@@ -36,6 +36,18 @@ for d in "$STATE" "$CACHE"; do
   case $d/ in /etc/*|/var/*|/run/*) die "$d must not lie under /etc, /var or /run, of which the node has its own: set KUBEDR_STATE and KUBEDR_CACHE";; esac
 done
 
+# s3_server: what the S3 server is, or will be when it is made: versitygw or minio; s3_program: its path
+s3_server() {
+  if [ -e "$S3_STATE/credentials" ]; then cat "$S3_STATE/server" 2>/dev/null || echo versitygw; else echo "${E2E_S3:-versitygw}"; fi
+}
+s3_program() {
+  case $(s3_server) in
+    versitygw) echo "$("$here/build" bin-dir)/versitygw";;
+    minio) echo "$("$here/build" minio-dir)/minio";;
+    *) die "E2E_S3=\"$E2E_S3\": versitygw or minio is expected";;
+  esac
+}
+
 # bin: the directory of the programs that the running cluster was started with, else of this checkout's
 bin() { cat "$STATE/bin" 2>/dev/null || "$here/build" bin-dir; }
 

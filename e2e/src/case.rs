@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use kubedr_testing::Restic;
 use serde_json::{Value, json};
 
-use crate::{ApiServer, Canary, Cluster, Event, Release, Run, evidence, resource, seconds, until};
+use crate::{ApiServer, Canary, Cluster, Event, Release, Run, evidence, resource, seconds, until, volume};
 
 /// One test: its names, its namespace, and what it can ask for.
 ///
@@ -175,16 +175,10 @@ impl Case {
         self.apply_merged("metadatabackuppolicies", object, changes)
     }
 
-    fn apply_merged(&self, plural: &str, mut object: Value, changes: Value) -> Result<Value> {
+    pub(crate) fn apply_merged(&self, plural: &str, mut object: Value, changes: Value) -> Result<Value> {
         merge(&mut object, changes);
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         self.api().apply(&self.path(plural, &name), &object)
-    }
-
-    /// Applies a restore.
-    pub fn apply_restore(&self, object: &Value) -> Result<Value> {
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        self.api().apply(&self.path("metadatarestores", name), object)
     }
 
     /// Waits until this test's location is initialised in its present form.
@@ -237,7 +231,12 @@ impl Case {
 
     /// The events on this test's policy or location.
     pub fn events(&self, kind: &str) -> Result<Vec<Event>> {
-        let query = format!("fieldSelector=involvedObject.kind%3D{kind},involvedObject.name%3D{}", self.name);
+        self.events_on(kind, &self.name)
+    }
+
+    /// The events on an object in this test's namespace.
+    pub fn events_on(&self, kind: &str, name: &str) -> Result<Vec<Event>> {
+        let query = format!("fieldSelector=involvedObject.kind%3D{kind},involvedObject.name%3D{name}");
         let events = self.api().list(&resource(self.namespace(), "events"), &query)?;
         Ok(events.iter().map(Event::of).collect())
     }
@@ -299,6 +298,7 @@ impl Case {
     fn clean_up(&self) -> Result<()> {
         if self.has_own_operator() {
             self.cluster.helm(&["uninstall", "kubedr", "--namespace", &self.name])?;
+            volume::clean_up(self)?;
             return self.api().delete(&format!("/api/v1/namespaces/{}", self.name));
         }
         for plural in [
@@ -313,7 +313,7 @@ impl Case {
                     .delete(&self.path(plural, object["metadata"]["name"].as_str().unwrap_or_default()))?;
             }
         }
-        Ok(())
+        volume::clean_up(self)
     }
 }
 

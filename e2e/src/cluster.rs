@@ -118,6 +118,14 @@ impl Cluster {
         Ok(text(&done(script("ctl").arg("exec").args(args))?))
     }
 
+    /// A path of the node, as this machine sees it while the node is up; what is mounted in the node only is seen, too.
+    pub fn in_node(&self, path: &str) -> Result<PathBuf> {
+        let file = Path::new(&self.kubeconfig).with_file_name("node.pid");
+        let noted = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        let pid = noted.split(' ').next().unwrap_or_default();
+        Ok(format!("/proc/{pid}/root{path}").into())
+    }
+
     /// The node's `/etc/kubernetes/pki`, as this machine sees it.
     #[must_use]
     pub fn pki(&self) -> PathBuf {
@@ -142,7 +150,7 @@ impl Cluster {
         done(self.etcdctl().args(["del", "--prefix", prefix])).map(drop)
     }
 
-    fn etcdctl(&self) -> Command {
+    pub(crate) fn etcdctl(&self) -> Command {
         let mut etcdctl = command("etcdctl");
         for (flag, name) in [
             ("--endpoints", "ETCD_ENDPOINT"),
@@ -162,6 +170,11 @@ impl Cluster {
             .and_then(|rest| rest.rsplit_once(':'))
             .map(|(host, _)| host)
             .context("no host in S3_ENDPOINT")
+    }
+
+    /// Program of the S3 server: `versitygw`, or `minio` under `make e2e S3=minio`.
+    pub fn s3_program(&self) -> Result<PathBuf> {
+        Ok(text(&done(script("s3").arg("program"))?).into())
     }
 
     /// Runs one of versitygw's admin commands on the S3 server.
@@ -229,6 +242,6 @@ pub(crate) fn done(command: &mut Command) -> Result<Output> {
     )
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
 }

@@ -9,11 +9,12 @@ use crate::canary::logs;
 use crate::cluster::checkout;
 use crate::{Case, resource};
 
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 9] = [
     "backuplocations",
     "metadatabackuppolicies",
     "metadatabackuprecords",
     "metadatarestores",
+    "persistentvolumeclaims",
     "cronjobs",
     "jobs",
     "pods",

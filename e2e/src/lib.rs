@@ -3,7 +3,7 @@
 //! A test is a [`Case`]: a closure that gets names of its own (policy, location, Secrets, bucket) on the one test cluster,
 //! and either shares the operator that serves `kubedr-system` or has a release of the chart in a namespace of its own. The
 //! harness applies objects, triggers backups as an admin does (`kubectl create job --from=cronjob/…`), and waits for
-//! conditions with [`until`], never for time to pass. What a case leaves behind is searched for secrets before it is
+//! conditions with [`until`], never for time to pass. A [`Volume`] takes restores, an [`OwnS3`] may be frozen and killed. What a case leaves behind is searched for secrets before it is
 //! deleted; a case that fails first writes objects, events and logs to `target/e2e/<case>/` and the heart of it to the test's output.
 //!
 //! Everything is judged from outside: through the API server, by stock restic, etcdctl and etcdutl, and with names and
@@ -16,10 +16,13 @@ mod case;
 mod cluster;
 mod evidence;
 mod guides;
+mod kubedr;
 mod own_s3;
 mod release;
+mod restore;
 mod run;
 mod until;
+mod volume;
 
 pub use api_server::{ApiServer, Refused, resource};
 pub use canary::Canary;
@@ -30,3 +33,4 @@ pub use own_s3::OwnS3;
 pub use release::{Release, SHARED_NAMESPACE};
 pub use run::{Event, Run, passes};
 pub use until::{second, seconds, until};
+pub use volume::{Access, Volume, offer_volumes};

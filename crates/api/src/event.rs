@@ -24,6 +24,8 @@ pub enum EventReason {
     RestoreSucceeded,
     /// A restore failed.
     RestoreFailed,
+    /// A restore whose volume did not take owner or mode of some files.
+    OwnersNotRestored,
     /// A location's storage answers again.
     Available,
     /// A location's storage does not answer, or the password does not open the repository.
@@ -63,6 +65,7 @@ impl EventReason {
             Self::BackupFailed => "BackupFailed",
             Self::RestoreSucceeded => "RestoreSucceeded",
             Self::RestoreFailed => "RestoreFailed",
+            Self::OwnersNotRestored => "OwnersNotRestored",
             Self::Available => "Available",
             Self::Unavailable => "Unavailable",
             Self::WaitingForLock => "WaitingForLock",
@@ -92,6 +95,7 @@ impl EventReason {
             Self::InitFailed
             | Self::BackupFailed
             | Self::RestoreFailed
+            | Self::OwnersNotRestored
             | Self::Unavailable
             | Self::DeletionPending
             | Self::SnapshotMissing

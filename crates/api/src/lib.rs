@@ -18,6 +18,7 @@ mod metadata_backup_policy;
 mod metadata_backup_record;
 mod metadata_restore;
 pub mod names;
+mod restore_report;
 mod run;
 mod schedule;
 pub mod task;
@@ -38,4 +39,5 @@ pub use metadata_backup_record::{
     short_snapshot_id,
 };
 pub use metadata_restore::{MetadataRestore, MetadataRestoreSpec, MetadataRestoreStatus};
+pub use restore_report::{RestoreFigures, RestoreOutcome, RestoreReport, restore_status_patch};
 pub use run::{LastRun, Phase, RunFigures, RunIdentity, RunOutcome, RunReport, run_status_patch};

@@ -146,6 +146,8 @@ pub mod exit_code {
     pub const REPORTING: i32 = 5;
     /// A file of the certificates could not be read.
     pub const SOURCE_FILES: i32 = 6;
+    /// A restore could not write to its target.
+    pub const TARGET: i32 = 7;
     /// Ended by SIGTERM.
     pub const TERMINATED: i32 = 143;
 }

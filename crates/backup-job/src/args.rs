@@ -28,6 +28,7 @@ const EXIT_CODES: &str = "Exit codes:
     4  repository: storage, password, a check that failed
     5  reporting: the work is done and stored, but the API server did not take the report
     6  a file of the certificates could not be read
+    7  a restore could not write to its target
   143  ended by SIGTERM";
 
 /// The subcommands.
@@ -171,14 +172,29 @@ pub struct RestoreArgs {
     /// Where the repository is.
     #[command(flatten)]
     pub storage: StorageArgs,
-    /// Directory that gets `data/`; it is created if need be, and must not hold a `data` yet.
-    #[arg(long)]
+    /// Which run this is.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Directory that gets `data/`; it is created if need be.
+    #[arg(long, env = name::TARGET)]
     pub target: PathBuf,
+    /// Replaces a `data/` that is there, once the new one is complete. Without it such a target is refused.
+    #[arg(long, env = name::OVERWRITE)]
+    pub overwrite: bool,
+    /// Identity that the repository must have.
+    #[arg(long, env = name::REPOSITORY_ID, hide = true)]
+    pub repository_id: Option<String>,
+    /// `MetadataRestore` to report about. Without it the job works without a cluster.
+    #[arg(long, env = name::RESTORE, hide = true)]
+    pub restore: Option<String>,
+    /// Generation of its specification.
+    #[arg(long, env = name::RESTORE_GENERATION, hide = true)]
+    pub restore_generation: Option<i64>,
     /// With `latest`: the latest snapshot that has this tag, such as `policy=nightly`. May be given more than once.
     #[arg(long = "tag", value_name = "NAME=VALUE")]
     pub tags: Vec<String>,
     /// Snapshot: its id, a beginning of its id that no other has, or `latest`.
-    #[arg(default_value = "latest")]
+    #[arg(default_value = "latest", env = name::SNAPSHOT)]
     pub snapshot: String,
 }
 
@@ -212,7 +228,7 @@ fn secret(variable: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use kubedr_api::task::{BackupTask, InitTask, RepositoryTask};
+    use kubedr_api::task::{BackupTask, InitTask, RepositoryTask, RestoreTask};
 
     use super::*;
 
@@ -285,6 +301,33 @@ mod tests {
         assert_eq!(args.storage.repository, Some(task.repository.repository));
         assert_eq!(args.location_generation, Some(3));
         assert_eq!(args.credentials_version.as_deref(), Some("77"));
+    }
+
+    #[test]
+    fn what_the_operator_tells_a_restore_arrives() {
+        let task = RestoreTask {
+            repository: repository(),
+            restore: "back".into(),
+            generation: 2,
+            snapshot: "ab".repeat(32),
+            repository_id: Some("cd".repeat(32)),
+            overwrite: true,
+        };
+        let mut variables = task.variables();
+        // Positional, and a switch: `parse` writes flags with values.
+        variables.retain(|(name, _)| ![name::SNAPSHOT, name::OVERWRITE].contains(name));
+        let Command::Restore(args) = parse("restore", variables) else { panic!() };
+        assert_eq!(args.restore, Some(task.restore));
+        assert_eq!(args.restore_generation, Some(2));
+        assert_eq!(args.repository_id, task.repository_id);
+        assert_eq!(args.target, PathBuf::from("/restore"));
+        let restore = Cli::command().find_subcommand("restore").unwrap().clone();
+        for name in [name::SNAPSHOT, name::OVERWRITE] {
+            assert!(
+                restore.get_arguments().any(|arg| arg.get_env().is_some_and(|env| env == name)),
+                "{name}"
+            );
+        }
     }
 
     #[test]

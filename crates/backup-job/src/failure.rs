@@ -3,7 +3,7 @@
 use kubedr_api::names::exit_code;
 use kubedr_repo::ErrorClass;
 
-use crate::certificates::CertificatesError;
+use crate::{certificates::CertificatesError, restore::advice};
 
 /// Why the job failed. The text is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,9 @@ pub enum Failure {
     /// A file of the certificates could not be read.
     #[error("{0}")]
     SourceFiles(String),
+    /// A restore could not write.
+    #[error("{0}")]
+    Target(String),
     /// The work is done, and the API server did not take the report.
     #[error("{0}")]
     Reporting(String),
@@ -40,6 +43,7 @@ impl Failure {
             Self::Etcd(_) => exit_code::ETCD,
             Self::Repository(_) => exit_code::REPOSITORY,
             Self::SourceFiles(_) => exit_code::SOURCE_FILES,
+            Self::Target(_) => exit_code::TARGET,
             Self::Reporting(_) => exit_code::REPORTING,
             Self::Terminated => exit_code::TERMINATED,
             Self::Unexpected(_) => exit_code::UNEXPECTED,
@@ -67,6 +71,9 @@ impl From<kubedr_repo::Error> for Failure {
     fn from(error: kubedr_repo::Error) -> Self {
         match (&error, error.class()) {
             (kubedr_repo::Error::InvalidLocation { .. }, _) => Self::Configuration(error.to_string()),
+            (kubedr_repo::Error::Target { cause, .. }, _) => {
+                Self::Target(format!("{error}{}", advice(cause)))
+            }
             // A source's own failure: the etcd stream's, or that of a certificate that changed while it was read.
             (kubedr_repo::Error::Source { cause, .. }, _)
                 if cause

@@ -30,6 +30,6 @@ pub use certificates::{Archive, CertificatesError};
 pub use drive::{Patience, Reporter, Word, drive};
 pub use failure::Failure;
 pub use init::{InitDone, initialise};
-pub use restore::{RestoreDone, restore};
+pub use restore::{Existing, RestoreDone, RestoreSettings, restore};
 pub use run::main;
 pub use settings::{SecretSource, Storage};

@@ -1,8 +1,10 @@
 //! From a snapshot to files.
 
+mod unpack;
+
 use std::{
     fs::{self, File},
-    io::{self, BufReader, Read},
+    io::{self, BufReader, ErrorKind, Read},
     path::{Path, PathBuf},
 };
 
@@ -12,9 +14,42 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{Failure, Storage, backup::blocking};
+use unpack::unpack;
 
 /// Length of the SHA-256 that etcd puts after the database.
 const HASH_LEN: u64 = 32;
+/// Where the data stands below the target until it is complete and its hash was found right.
+const STAGING: &str = ".kubedr-restore";
+/// Where data that is replaced stands until it is removed.
+const REPLACED: &str = ".kubedr-replaced";
+/// Names of files that a warning lists; the log has all.
+const NAMED: usize = 10;
+
+/// What to restore, and to where.
+#[derive(Debug)]
+pub struct RestoreSettings {
+    /// The repository.
+    pub storage: Storage,
+    /// The repository's own id, if it must be this one.
+    pub repository_id: Option<String>,
+    /// Snapshot: its id, a beginning of it, or `latest`.
+    pub snapshot: String,
+    /// Tags that the snapshot must have.
+    pub tags: Vec<String>,
+    /// Directory that gets `data`.
+    pub target: PathBuf,
+    /// What becomes of a `data` that is there.
+    pub existing: Existing,
+}
+
+/// What becomes of a `data` that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// The restore is refused.
+    Refuse,
+    /// It is removed once the new one is complete.
+    Replace,
+}
 
 /// What was restored. Printed as the job's summary.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,46 +71,163 @@ pub struct RestoreDone {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Files that keep another owner or mode than they had.
+    pub metadata_not_set: Vec<PathBuf>,
 }
 
-/// Writes the snapshot's files to `target/data`, the certificates both as they are in the snapshot and unpacked, and checks
-/// the hash that etcd put after the database.
-pub async fn restore(
-    storage: Storage,
-    target: PathBuf,
-    snapshot: String,
-    tags: Vec<String>,
-) -> Result<RestoreDone, Failure> {
+impl RestoreDone {
+    /// What to know of a restore that succeeded; empty if there is nothing.
+    #[must_use]
+    pub fn warning(&self) -> String {
+        let all = &self.metadata_not_set;
+        if all.is_empty() {
+            return String::new();
+        }
+        let names: Vec<_> = all.iter().take(NAMED).map(|path| format!("`{}`", path.display())).collect();
+        let more = if all.len() > NAMED { format!(" and {} more", all.len() - NAMED) } else { String::new() };
+        format!(
+            "the target does not take owner or mode of {}{more}: set them when you copy the files (`tar -tv` of the backup's \
+             certificates.tar shows what they were)",
+            names.join(", ")
+        )
+    }
+}
+
+/// Writes the snapshot's files to `target/data`, the certificates unpacked to `target/data/certificates`.
+///
+/// `data` gets its name only when everything is on disk and the hash that etcd put after the database was found right; what was there
+/// under that name is kept until then. What an interrupted restore left is removed by the next one.
+pub async fn restore(settings: RestoreSettings) -> Result<RestoreDone, Failure> {
     blocking(move || {
+        let RestoreSettings { storage, repository_id, snapshot, tags, target, existing } = settings;
         let data = target.join("data");
-        if data.symlink_metadata().is_ok() {
+        if existing == Existing::Refuse && data.symlink_metadata().is_ok() {
             return Err(Failure::Configuration(format!(
-                "`{}` exists: nothing is overwritten; move it away or give another `--target`",
+                "`{}` exists: nothing is overwritten; move it away, give another target, or allow it (`--overwrite`, \
+                 `spec.overwrite: true`)",
                 data.display()
             )));
         }
         let repository = Repository::open(&storage.location, &storage.password)?;
+        if let Some(id) = repository_id.filter(|id| id != repository.id()) {
+            return Err(Failure::Configuration(format!(
+                "the repository at `{}` is another one than the backup was stored in ({} instead of {id}): correct the location's \
+                 URL, bucket or prefix",
+                repository.url(),
+                repository.id()
+            )));
+        }
         let Snapshot { id, time, host, tags, .. } = choose(&repository, &snapshot, &tags)?;
         tracing::info!(snapshot = %id, %time, host, ?tags, "restoring");
-        let Restored { snapshot_id, files, bytes, owner_not_set } =
-            repository.restore(id.as_str(), &target)?;
-        if owner_not_set > 0 {
-            tracing::warn!(entries = owner_not_set, "owners are not restored: only root can give files away");
-        }
-        let etcd_snapshot = data.join("etcd-snapshot.db");
-        check_hash(&etcd_snapshot)?;
-        Ok(RestoreDone {
+        let staging = target.join(STAGING);
+        remove(&staging)?;
+        let outcome = fill(&repository, id.as_str(), &staging).and_then(|filled| {
+            put_in_place(&staging.join("data"), &data, &target.join(REPLACED)).map(|()| filled)
+        });
+        let cleared = remove(&staging);
+        let Filled { restored: Restored { snapshot_id, files, bytes, mut metadata_not_set }, certificates, kept } =
+            outcome?;
+        cleared?;
+        metadata_not_set.extend(kept);
+        let final_path = |path: PathBuf| path.strip_prefix(&staging).map(|below| target.join(below)).unwrap_or(path);
+        let done = RestoreDone {
             snapshot_id: snapshot_id.to_string(),
             time,
             host,
             tags,
-            etcd_snapshot,
-            certificates: certificates(&data)?,
+            etcd_snapshot: data.join("etcd-snapshot.db"),
+            certificates: certificates.map(final_path),
             files,
             bytes,
-        })
+            metadata_not_set: metadata_not_set.into_iter().map(final_path).collect(),
+        };
+        if !done.metadata_not_set.is_empty() {
+            tracing::warn!(files = ?done.metadata_not_set, "the target does not take owner or mode of these files");
+        }
+        Ok(done)
     })
     .await
+}
+
+/// What stands in the staging directory.
+struct Filled {
+    restored: Restored,
+    certificates: Option<PathBuf>,
+    /// Unpacked files that keep another owner or mode than they had.
+    kept: Vec<PathBuf>,
+}
+
+fn fill(repository: &Repository, snapshot: &str, staging: &Path) -> Result<Filled, Failure> {
+    let restored = repository.restore(snapshot, staging)?;
+    let data = staging.join("data");
+    check_hash(&data.join("etcd-snapshot.db"))?;
+    let (archive, certificates) = (data.join("certificates.tar"), data.join("certificates"));
+    let kept = if archive.exists() {
+        let kept = unpack(&archive, &certificates).map_err(|error| written(&error.path, &error.cause))?;
+        fs::remove_file(&archive).map_err(|cause| written(&archive, &cause))?;
+        kept
+    } else {
+        Vec::new()
+    };
+    sync(&data)?;
+    Ok(Filled { restored, certificates: certificates.exists().then_some(certificates), kept })
+}
+
+/// Gives the new data its name; what has it stands aside for that moment and is removed afterwards.
+fn put_in_place(new: &Path, data: &Path, replaced: &Path) -> Result<(), Failure> {
+    if !new.exists() {
+        let message = "the snapshot has no `/data`: it is no backup of KubeDR; choose another one";
+        return Err(Failure::Configuration(message.to_owned()));
+    }
+    remove(replaced)?;
+    let aside = match fs::rename(data, replaced) {
+        Ok(()) => true,
+        Err(error) if error.kind() == ErrorKind::NotFound => false,
+        Err(cause) => return Err(written(data, &cause)),
+    };
+    if let Err(cause) = fs::rename(new, data) {
+        if aside && let Err(error) = fs::rename(replaced, data) {
+            tracing::error!(%error, kept = %replaced.display(), "the old data could not be put back");
+        }
+        return Err(written(data, &cause));
+    }
+    if let Some(parent) = data.parent() {
+        sync(parent)?;
+    }
+    remove(replaced)
+}
+
+fn sync(directory: &Path) -> Result<(), Failure> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|cause| written(directory, &cause))
+}
+
+fn remove(path: &Path) -> Result<(), Failure> {
+    let outcome = match path.symlink_metadata() {
+        Ok(about) if about.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    outcome.map_err(|cause| written(path, &cause))
+}
+
+/// A target that cannot be written.
+fn written(path: &Path, cause: &io::Error) -> Failure {
+    Failure::Target(format!("cannot write `{}`: {cause}{}", path.display(), advice(cause)))
+}
+
+/// What to do about a target that cannot be written.
+pub(crate) fn advice(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; the target is too small: take a larger one",
+        ErrorKind::ReadOnlyFilesystem => "; the target is mounted read-only: take another one",
+        ErrorKind::PermissionDenied => {
+            "; the target does not let this user write: take another one or correct its permissions"
+        }
+        _ => "",
+    }
 }
 
 /// The snapshot of this name; of several that `latest` could mean, those with all the tags count.
@@ -100,7 +252,12 @@ fn choose(repository: &Repository, name: &str, tags: &[String]) -> Result<Snapsh
 /// Compares the database with the SHA-256 behind it.
 fn check_hash(path: &Path) -> Result<(), Failure> {
     let outcome = hash_is_right(path).map_err(|cause| {
-        Failure::Repository(format!("cannot read the restored `{}`: {cause}", path.display()))
+        let hint = if cause.kind() == ErrorKind::NotFound {
+            "; the snapshot is no backup of KubeDR: choose another one"
+        } else {
+            ""
+        };
+        Failure::Repository(format!("cannot read the restored `{}`: {cause}{hint}", path.display()))
     })?;
     if outcome {
         return Ok(());
@@ -126,33 +283,6 @@ fn hash_is_right(path: &Path) -> io::Result<bool> {
     let mut stored = Vec::new();
     reader.into_inner().read_to_end(&mut stored)?;
     Ok(hash.finalize().as_slice() == stored)
-}
-
-/// The directory with the certificates: unpacked from the archive, or as KubeDR 0.x stored it.
-fn certificates(data: &Path) -> Result<Option<PathBuf>, Failure> {
-    let (archive, dir) = (data.join("certificates.tar"), data.join("certificates"));
-    if archive.exists() {
-        let failed = |cause: io::Error| {
-            Failure::Repository(format!(
-                "cannot unpack `{}` to `{}`: {cause}",
-                archive.display(),
-                dir.display()
-            ))
-        };
-        fs::create_dir(&dir).map_err(failed)?;
-        let mut reader = tar::Archive::new(BufReader::new(File::open(&archive).map_err(failed)?));
-        reader.set_preserve_permissions(true);
-        reader.set_preserve_mtime(true);
-        reader.set_preserve_ownerships(is_root());
-        reader.unpack(&dir).map_err(failed)?;
-    }
-    Ok(dir.exists().then_some(dir))
-}
-
-/// Whether this process may give files away.
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    fs::metadata("/proc/self").is_ok_and(|about| about.uid() == 0)
 }
 
 #[cfg(test)]

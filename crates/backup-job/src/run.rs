@@ -13,12 +13,12 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    BackupSettings, Failure, SecretSource, Storage,
+    BackupSettings, Existing, Failure, RestoreSettings, SecretSource, Storage,
     args::{BackupArgs, Cli, Command, InitArgs, RestoreArgs, RunArgs, Secrets},
     back_up,
     drive::{Reporter, drive},
     initialise, logging,
-    report::{BackupReporter, InitReporter, KubeApi, Nobody},
+    report::{BackupReporter, InitReporter, KubeApi, Nobody, RestoreReporter},
     restore,
 };
 
@@ -114,11 +114,36 @@ async fn init(args: InitArgs) -> Result<(), Failure> {
 }
 
 async fn restore_to(args: RestoreArgs) -> Result<(), Failure> {
-    let work = async {
-        let storage = Storage::new(&args.storage, Secrets::from_environment(), SecretSource::Environment)?;
-        restore(storage, args.target, args.snapshot, args.tags).await
+    let secrets = Secrets::from_environment();
+    let Some(name) = non_empty(args.restore.as_ref()).map(str::to_owned) else {
+        let work = async { restore(restore_settings(args, secrets, None)?).await };
+        return finish(work, &Nobody).await;
     };
-    finish(work, &Nobody).await
+    let identity = Identity::new(&args.run, "--restore")?;
+    let reporter = RestoreReporter {
+        api: KubeApi::connect(&identity.namespace).await.map_err(Failure::Configuration)?,
+        restore: name,
+        job_uid: identity.run.job_uid,
+        generation: args.restore_generation.ok_or_else(|| missing("--restore-generation", "--restore"))?,
+    };
+    let work = async { restore(restore_settings(args, secrets, Some(&identity.namespace))?).await };
+    finish(work, &reporter).await
+}
+
+fn restore_settings(
+    args: RestoreArgs,
+    secrets: Secrets,
+    namespace: Option<&str>,
+) -> Result<RestoreSettings, Failure> {
+    let source = SecretSource::new(args.storage.credentials.as_deref(), namespace);
+    Ok(RestoreSettings {
+        storage: Storage::new(&args.storage, secrets, source)?,
+        repository_id: non_empty(args.repository_id.as_ref()).map(str::to_owned),
+        snapshot: args.snapshot,
+        tags: args.tags,
+        target: args.target,
+        existing: if args.overwrite { Existing::Replace } else { Existing::Refuse },
+    })
 }
 
 /// Drives the work and prints its summary.

@@ -21,11 +21,13 @@
 //! | | backuplocations/status | patch | outcome of init jobs, conditions |
 //! | | metadatabackuppolicies | get list watch patch | reading; legacy finalizer |
 //! | | metadatabackuppolicies/status | patch | outcome of failed runs, conditions |
-//! | | metadatarestores | list watch | |
-//! | | metadatarestores/status | patch | refusing them |
+//! | | metadatarestores | get list watch | reading |
+//! | | metadatarestores/status | patch | outcome of restores that failed |
+//! | | metadatabackuprecords | get | what a restore names |
 //! | batch | cronjobs | get list watch create patch | one for each policy |
 //! | | jobs | get list watch create patch delete | init jobs; following runs; ending what cannot start |
-//! | (core) | pods | list watch | why a job failed or does not start |
+//! | (core) | pods | list watch | why a job failed or does not start; who uses a claim |
+//! | | persistentvolumeclaims | get | what a restore names |
 //! | | events | list create | the same; telling |
 //! | | secrets | list watch | metadata only: which version a location has |
 //! | coordination.k8s.io | leases | create | leader election |
@@ -49,6 +51,8 @@ mod owner;
 mod pod;
 mod readiness;
 mod report;
+#[cfg_attr(not(test), expect(dead_code, reason = "the controllers of retention are to call it"))]
+mod retention;
 mod serve;
 mod standing;
 

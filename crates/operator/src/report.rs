@@ -2,17 +2,18 @@
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Resource, ResourceExt};
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::{Api, Resource, ResourceExt};
 use kubedr_api::names::field_manager;
 use kubedr_api::{
     BackupLocation, EventReason, EventSubject, InitOutcome, InitReport, MetadataBackupPolicy,
-    MetadataBackupPolicyStatus, Phase, RunIdentity, RunOutcome, RunReport, event_for, init_status_patch,
-    run_status_patch,
+    MetadataBackupPolicyStatus, MetadataRestore, MetadataRestoreStatus, Phase, RestoreOutcome, RestoreReport,
+    RunIdentity, RunOutcome, RunReport, event_for, init_status_patch, restore_status_patch, run_status_patch,
 };
 
 use crate::api_call::{ApiError, call};
 use crate::context::Context;
+use crate::occasion::short_hash;
 
 /// Attempts to write a status that others write at the same time. Each conflict means that another writer got through.
 const ATTEMPTS: usize = 8;
@@ -125,6 +126,54 @@ pub async fn init(
         .await;
     }
     Err(ReportError::Conflict { name: location.to_owned() })
+}
+
+/// Tells a restore that its job has begun or failed, or that it cannot have one; `ended` is when it did.
+///
+/// The object is read without its type, since what is told may be that it does not fit it.
+pub async fn restore(
+    ctx: &Context,
+    name: &str,
+    report: &RestoreReport,
+    ended: Timestamp,
+) -> Result<(), ReportError> {
+    let resource = ApiResource::erase::<MetadataRestore>(&());
+    let api = Api::<DynamicObject>::namespaced_with(ctx.client.clone(), &ctx.namespace, &resource);
+    for _ in 0..ATTEMPTS {
+        let Some(found) = call(|| format!("read restore `{name}`"), api.get_opt(name)).await? else {
+            return Ok(());
+        };
+        let now = Timestamp::now();
+        let known = found.data.get("status").cloned().unwrap_or_default();
+        let known: MetadataRestoreStatus = serde_json::from_value(known).unwrap_or_default();
+        if let Some(status) = report.merge(&known, now) {
+            let patch = restore_status_patch(name, &found.resource_version().unwrap_or_default(), &status);
+            let params = PatchParams::apply(field_manager::JOB).force();
+            let action = || format!("write the status of restore `{name}`");
+            if let RestoreOutcome::Failed(reason) = &report.outcome {
+                tracing::info!(restore = name, reason, "a restore failed");
+            }
+            match call(action, api.patch_status(name, &params, &Patch::Apply(&patch))).await {
+                Err(error) if error.is_conflict() => continue,
+                written => written.map(|_| ())?,
+            }
+        } else if known.restore_status == Some(Phase::Completed) || now.duration_since(ended) > EVENT_LIFETIME
+        {
+            return Ok(());
+        }
+        let RestoreOutcome::Failed(message) = &report.outcome else { return Ok(()) };
+        let occasion = report.job_uid.clone().unwrap_or_else(|| {
+            short_hash(&[&found.uid().unwrap_or_default(), &report.generation.to_string()])
+        });
+        let subject = EventSubject {
+            kind: "MetadataRestore",
+            namespace: ctx.namespace.clone(),
+            name: name.to_owned(),
+            uid: found.uid().unwrap_or_default(),
+        };
+        return event(ctx, &subject, EventReason::RestoreFailed, &occasion, message).await;
+    }
+    Err(ReportError::Conflict { name: name.to_owned() })
 }
 
 /// Creates the event of this occasion unless it is there.

@@ -26,8 +26,8 @@ pub struct Restored {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Entries that keep the owner of this process because it may not give them away.
-    pub owner_not_set: u64,
+    /// Entries whose owner or mode the file system did not take, or this process may not set.
+    pub metadata_not_set: Vec<PathBuf>,
 }
 
 pub(crate) fn run(repository: &Repository, name: &str, target: &Path) -> Result<Restored, Error> {
@@ -36,7 +36,7 @@ pub(crate) fn run(repository: &Repository, name: &str, target: &Path) -> Result<
     let reader = TreeReader::new(repository)?;
     let nodes = reader.walk(tree)?;
     refuse_special(&nodes)?;
-    let mut restored = Restored { snapshot_id, files: 0, bytes: 0, owner_not_set: 0 };
+    let mut restored = Restored { snapshot_id, files: 0, bytes: 0, metadata_not_set: Vec::new() };
     fs::create_dir_all(target).map_err(|cause| failed(target, cause))?;
     for (path, node) in &nodes {
         let destination = below(target, path);
@@ -51,7 +51,10 @@ pub(crate) fn run(repository: &Repository, name: &str, target: &Path) -> Result<
     }
     // Deepest first: a directory's time changes with what is put into it, and its mode may forbid that.
     for (path, node) in nodes.iter().rev() {
-        restored.owner_not_set += u64::from(apply_metadata(&below(target, path), node)? == Owner::Kept);
+        let destination = below(target, path);
+        if apply_metadata(&destination, node)? == Metadata::Refused {
+            restored.metadata_not_set.push(destination);
+        }
     }
     Ok(restored)
 }
@@ -150,32 +153,47 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
+enum Metadata {
     Set,
-    Kept,
+    Refused,
 }
 
-fn apply_metadata(path: &Path, node: &Node) -> Result<Owner, Error> {
-    let meta = &node.meta;
-    // The owner first: giving a file away clears its set-user-ID bit.
-    let owner = match lchown(path, meta.uid, meta.gid) {
-        Ok(()) => Owner::Set,
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Owner::Kept,
-        Err(error) => return Err(failed(path, error)),
-    };
-    if node.is_symlink() {
-        return Ok(owner);
+impl Metadata {
+    /// A refusal is what file systems without owners and modes answer, and the operating system to a process without the right.
+    fn of(outcome: io::Result<()>) -> io::Result<Self> {
+        match outcome {
+            Ok(()) => Ok(Self::Set),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::PermissionDenied | ErrorKind::Unsupported | ErrorKind::InvalidInput
+                ) =>
+            {
+                Ok(Self::Refused)
+            }
+            Err(error) => Err(error),
+        }
     }
+}
+
+fn apply_metadata(path: &Path, node: &Node) -> Result<Metadata, Error> {
+    let meta = &node.meta;
     let apply = || {
+        // The owner first: giving a file away clears its set-user-ID bit.
+        let owner = Metadata::of(lchown(path, meta.uid, meta.gid))?;
+        if node.is_symlink() {
+            return Ok(owner);
+        }
         if let Some(mtime) = meta.mtime {
             File::open(path)?.set_times(FileTimes::new().set_modified(SystemTime::from(mtime)))?;
         }
-        if let Some(mode) = meta.mode {
-            fs::set_permissions(path, Permissions::from_mode(unix_mode(mode)))?;
-        }
-        Ok(())
+        let mode = match meta.mode {
+            Some(mode) => Metadata::of(fs::set_permissions(path, Permissions::from_mode(unix_mode(mode))))?,
+            None => Metadata::Set,
+        };
+        Ok(if mode == Metadata::Refused { mode } else { owner })
     };
-    apply().map(|()| owner).map_err(|cause| failed(path, cause))
+    apply().map_err(|cause| failed(path, cause))
 }
 
 /// The permission bits of a mode as restic stores it: Go's, whose high bits differ from Unix's.

@@ -6,8 +6,10 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use kubedr_e2e::{Case, Run, case, contains_all, passes, second};
-use kubedr_testing::{EtcdCluster, assert_success, command, run, text};
+use kubedr_testing::{assert_success, run};
 use serde_json::{Value, json};
+
+use crate::tree::{restored_etcd, same_tree};
 
 /// The one snapshot that stock restic finds, or the newest.
 fn newest(t: &Case) -> Result<Value> {
@@ -84,16 +86,6 @@ fn files(status: &Value) -> Result<i64> {
     Ok(count("filesNew")? + count("filesChanged")?)
 }
 
-/// Starts a real etcd from a restored snapshot file.
-fn restored_etcd(dir: &Path) -> Result<EtcdCluster> {
-    let file = dir.join("data/etcd-snapshot.db");
-    let out = run(command("etcdutl").args(["snapshot", "status", "--write-out=json"]).arg(&file));
-    assert_success(&out);
-    let status: Value = serde_json::from_slice(&out.stdout)?;
-    ensure!(status["totalKey"].as_u64() > Some(200), "{status}");
-    Ok(EtcdCluster::start_from_snapshot(&file))
-}
-
 #[test]
 fn the_first_backup_without_certificates_comes_back_in_a_real_etcd() {
     case("first", |t| {
@@ -160,27 +152,6 @@ fn backup_pod(t: &Case, run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// Type, mode, owner and link target of everything below a directory, and the minute in which a file was written.
-fn inventory(dir: &Path) -> String {
-    let what = [
-        "(",
-        "-type",
-        "f",
-        "-printf",
-        "%p %y %m %U:%G %TFT%TH:%TM\n",
-        ")",
-        "-o",
-        "-printf",
-        "%p %y %m %U:%G %l\n",
-    ];
-    let out = run(Command::new("find").arg(".").args(["-mindepth", "1"]).args(what).current_dir(dir));
-    assert_success(&out);
-    let listed = text(&out.stdout);
-    let mut lines: Vec<_> = listed.lines().collect();
-    lines.sort_unstable();
-    lines.join("\n")
-}
-
 fn unpack(archive: &Path) -> Result<tempfile::TempDir> {
     let dir = tempfile::tempdir()?;
     assert_success(&run(Command::new("tar")
@@ -189,17 +160,6 @@ fn unpack(archive: &Path) -> Result<tempfile::TempDir> {
         .arg("--directory")
         .arg(dir.path())));
     Ok(dir)
-}
-
-/// The directory in an unpacked archive that holds the files themselves.
-fn same_tree(restored: &Path, original: &Path) -> Result<()> {
-    assert_success(&run(Command::new("diff")
-        .args(["--recursive", "--no-dereference"])
-        .arg(original)
-        .arg(restored)));
-    let (theirs, ours) = (inventory(original), inventory(restored));
-    ensure!(theirs == ours, "the node has\n{theirs}\nthe backup has\n{ours}");
-    Ok(())
 }
 
 #[test]

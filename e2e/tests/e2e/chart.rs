@@ -76,7 +76,7 @@ fn kubectl_get_kubedr_answers_whether_it_works() {
             ensure!(status["restoreStatus"] == "Failed", "{status}");
             contains_all(
                 status["restoreErrorMessage"].as_str().unwrap_or_default(),
-                &["restore", "docs/restore.md"],
+                &["no MetadataBackupRecord `mbr-01234567`", "kubectl get mbr"],
             )
         })?;
         let events = until("the event", seconds(15), || {

@@ -1,4 +1,4 @@
-//! Follows Jobs of both kinds until it is known what became of them, and tells it when they cannot tell it themselves.
+//! Follows Jobs until it is known what became of them, and tells it when they cannot tell it themselves.
 //!
 //! Each look is at fresh facts: the Job's pods and, while a pod does not start, its events are read from the API server,
 //! not from a cache. That a failure has been told is noted on the Job, so a restarted operator does not tell it again.
@@ -17,7 +17,7 @@ use kube::runtime::reflector::{ObjectRef, store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use kubedr_api::names::{annotation, field_manager, job_type, label};
-use kubedr_api::{InitOutcome, InitReport, RunIdentity, RunOutcome};
+use kubedr_api::{InitOutcome, InitReport, RestoreOutcome, RestoreReport, RunIdentity, RunOutcome};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -43,9 +43,9 @@ pub enum RunError {
     Report(#[from] ReportError),
 }
 
-/// Selects the Jobs and pods of both kinds.
+/// Selects the Jobs and pods that are followed.
 fn selector() -> String {
-    format!("{} in ({}, {})", label::TYPE, job_type::BACKUP, job_type::INIT)
+    format!("{} in ({}, {}, {})", label::TYPE, job_type::BACKUP, job_type::INIT, job_type::RESTORE)
 }
 
 /// Runs until `shutdown`.
@@ -134,6 +134,7 @@ async fn remove_if_stuck(ctx: &Context, job: &Job, since: SignedDuration) -> Res
 enum Subject {
     Policy(String),
     Location(String),
+    Restore(String),
 }
 
 impl Subject {
@@ -142,6 +143,7 @@ impl Subject {
         match job.labels().get(label::TYPE)?.as_str() {
             job_type::BACKUP => name(label::POLICY).map(Self::Policy),
             job_type::INIT => name(label::LOCATION).map(Self::Location),
+            job_type::RESTORE => name(label::RESTORE).map(Self::Restore),
             _ => None,
         }
     }
@@ -172,6 +174,18 @@ impl Subject {
                 };
                 let outcome = InitOutcome::Failed(message);
                 report::init(ctx, location, &init_report(job, outcome), ended).await
+            }
+            Self::Restore(restore) => {
+                let (RunOutcome::Failed(message) | RunOutcome::CannotStart(message)) = outcome else {
+                    return Ok(());
+                };
+                let generation = job.annotations().get(annotation::GENERATION);
+                let report = RestoreReport {
+                    job_uid: job.uid(),
+                    generation: generation.and_then(|text| text.parse().ok()).unwrap_or_default(),
+                    outcome: RestoreOutcome::Failed(message),
+                };
+                report::restore(ctx, restore, &report, ended).await
             }
         }
     }
