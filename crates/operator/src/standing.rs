@@ -121,10 +121,13 @@ const fn is_news(reason: ConditionReason) -> bool {
         | ConditionReason::Scheduled
         | ConditionReason::Suspended
         | ConditionReason::Reachable
+        | ConditionReason::SnapshotUnreadable
         | ConditionReason::ValidationFailed
         | ConditionReason::UpToDate
         | ConditionReason::RemovalsWithheld
-        | ConditionReason::RecordNameTaken => false,
+        | ConditionReason::RecordNameTaken
+        | ConditionReason::Deleted
+        | ConditionReason::Missing => false,
     }
 }
 
