@@ -24,10 +24,15 @@ impl Case {
             mount -t overlay none -o lowerdir=/,upperdir=\"$0/upper\",workdir=\"$0/work\" \"$0/root\"
             mkdir \"$0/root/data\"; cp -a \"$1\" \"$0/root/data/etcd-snapshot.db\"; cp -a \"$2\" \"$0/root/data/certificates\"
             mount -t proc none \"$0/root/proc\"; mount --bind /dev \"$0/root/dev\"
-            chroot \"$0/root\" restic --no-cache backup --quiet /data";
+            chroot \"$0/root\" restic --no-cache --repo \"$3\" backup --quiet /data";
         let root = tempfile::tempdir()?;
         let mut backup = Command::new("unshare");
-        backup.args(["--mount", "bash", "-c", script]).arg(root.path()).arg(&file).arg(self.cluster().pki());
+        backup
+            .args(["--mount", "bash", "-c", script])
+            .arg(root.path())
+            .arg(&file)
+            .arg(self.cluster().pki())
+            .arg(self.restic().repository());
         backup.envs(self.restic().environment().iter().cloned());
         assert_success(&run(&mut backup));
         let snapshots = self.restic().json(&["snapshots"]);

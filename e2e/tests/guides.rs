@@ -15,8 +15,16 @@ fn checkout() -> &'static Path {
 }
 
 /// The order in which a new admin reads; what is not named here comes after, by name.
-const FIRST: [&str; 5] =
-    ["README.md", "docs/install.md", "docs/backup.md", "docs/restore.md", "docs/restore-by-resource.md"];
+const FIRST: [&str; 8] = [
+    "README.md",
+    "docs/install.md",
+    "docs/backup.md",
+    "docs/restore.md",
+    "docs/restore-by-resource.md",
+    "docs/retention.md",
+    "docs/maintenance.md",
+    "docs/catalog.md",
+];
 
 fn pages() -> Result<Vec<PathBuf>> {
     let mut pages = vec![checkout().join("README.md")];

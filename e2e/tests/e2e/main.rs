@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 
 mod backup;
+mod catalog;
 mod changes;
 mod chart;
 mod input;
 mod location;
 mod operator;
 mod restore;
+mod retention;
 mod schedule;
 mod source;
 mod start;

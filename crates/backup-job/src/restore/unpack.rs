@@ -1,10 +1,11 @@
 //! Unpacks the archive of the certificates, with owners, modes and links.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, FileTimes},
     io::{self, BufReader, ErrorKind},
     os::unix::fs::lchown,
     path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use tar::{Archive, Entry};
@@ -41,10 +42,17 @@ pub fn unpack(archive: &Path, dir: &Path) -> Result<Vec<PathBuf>, UnpackError> {
     }
     for (path, mut entry) in directories.into_iter().rev() {
         if put(&mut entry, dir, &path).map_err(failed(&path))? == Owner::Kept {
-            kept.push(path);
+            kept.push(path.clone());
         }
+        // The library gives times to files only.
+        set_time(&path, &entry).map_err(failed(&path))?;
     }
     Ok(kept)
+}
+
+fn set_time(path: &Path, entry: &Entry<'_, BufReader<File>>) -> io::Result<()> {
+    let modified = UNIX_EPOCH + Duration::from_secs(entry.header().mtime()?);
+    File::open(path)?.set_times(FileTimes::new().set_modified(modified))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -120,7 +120,7 @@ fn who_waits_goes_on_when_the_lock_leaves_and_is_told_of_the_wait_again_and_agai
         };
         acquire(&repository, &options, timing).unwrap().check().unwrap();
     });
-    assert!((2..=7).contains(&told.get()), "{} times", told.get());
+    assert!(told.get() >= 2, "{} times", told.get());
 }
 
 #[test]
@@ -219,17 +219,17 @@ fn a_lock_that_cannot_be_refreshed_is_lost_in_time_and_nothing_changes_under_it(
     let faulty = FaultyStorage::around(store.clone(), move |_, kind| {
         if kind == FileKind::Lock && seen.load(Ordering::SeqCst) { Fault::KilledBefore } else { Fault::None }
     });
-    let timing = Timing { lost_after: Duration::from_millis(400), ..quick() };
+    let timing = Timing { lost_after: Duration::from_secs(2), ..quick() };
     let options = options("a", LockMode::Exclusive, Duration::ZERO);
     let guard = acquire(&sound.on(faulty), &options, timing).unwrap();
     // The work itself goes to a storage that is sound: only the lock must stop it.
     let held = sound.hold(&guard);
-    thread::sleep(Duration::from_millis(600));
+    thread::sleep(Duration::from_secs(3));
     guard.check().unwrap();
     let id = Id::random();
     held.storage.write(FileKind::Pack, &id, Bytes::from_static(b"pack")).unwrap();
     broken.store(true, Ordering::SeqCst);
-    thread::sleep(Duration::from_millis(800));
+    thread::sleep(Duration::from_secs(3));
     let error = guard.check().unwrap_err();
     assert!(matches!(&error, Error::LockLost { reason, .. } if reason.contains("killed")), "{error}");
     let refused = held.storage.write(FileKind::Pack, &Id::random(), Bytes::new()).unwrap_err();
@@ -274,7 +274,7 @@ fn a_release_does_not_wait_for_a_storage_that_hangs() {
     let (store, repository) = repository();
     let slow = FaultyStorage::around(store, |change, _| {
         if change == Change::Remove {
-            thread::sleep(Duration::from_secs(3));
+            thread::sleep(Duration::from_secs(20));
         }
         Fault::None
     });
@@ -283,7 +283,7 @@ fn a_release_does_not_wait_for_a_storage_that_hangs() {
     let guard = acquire(&repository.on(slow), &options, timing).unwrap();
     let begin = Instant::now();
     drop(guard);
-    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
 }
 
 #[test]

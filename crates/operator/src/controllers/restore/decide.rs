@@ -3,7 +3,7 @@
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
-use kubedr_api::names::annotation;
+use kubedr_api::names::{annotation, job_type, label};
 use kubedr_api::{BackupLocation, MetadataBackupRecord, MetadataRestoreSpec, MetadataRestoreStatus, Phase};
 
 use crate::destination::Destination;
@@ -101,10 +101,28 @@ pub struct Plan {
     pub repository_id: Option<String>,
 }
 
-/// How to do it, or why it cannot be done and what to do about that.
-pub fn plan(spec: &MetadataRestoreSpec, parts: Parts<'_>) -> Result<Plan, String> {
+/// Why a restore does not begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Another restore onto the same claim is about to end.
+    OtherRestore,
+    /// It cannot, for this reason; what to do about that is in it.
+    Lasting(String),
+}
+
+/// How to do it, or why not.
+pub fn plan(spec: &MetadataRestoreSpec, parts: Parts<'_>) -> Result<Plan, Obstacle> {
+    let users: Vec<_> = parts.pods.iter().filter(|pod| uses(pod, &spec.pvc_name)).collect();
+    let of_restore = |pod: &&Pod| pod.labels().get(label::TYPE).is_some_and(|kind| kind == job_type::RESTORE);
+    if parts.claim.is_some() && !users.is_empty() && users.iter().all(of_restore) {
+        return Err(Obstacle::OtherRestore);
+    }
+    find(spec, parts, users.first().copied()).map_err(Obstacle::Lasting)
+}
+
+fn find(spec: &MetadataRestoreSpec, parts: Parts<'_>, user: Option<&Pod>) -> Result<Plan, String> {
     const AGAIN: &str = "then delete this MetadataRestore and create it again";
-    let Parts { record, location, claim, pods } = parts;
+    let Parts { record, location, claim, pods: _ } = parts;
     let (mbr, pvc) = (&spec.mbr_name, &spec.pvc_name);
     let Some(record) = record else {
         return Err(format!(
@@ -127,7 +145,7 @@ pub fn plan(spec: &MetadataRestoreSpec, parts: Parts<'_>) -> Result<Plan, String
             "PersistentVolumeClaim `{pvc}` is being deleted; name another in `spec.pvcName`"
         ));
     }
-    if let Some(pod) = pods.iter().find(|pod| uses(pod, pvc)) {
+    if let Some(pod) = user {
         return Err(format!(
             "PersistentVolumeClaim `{pvc}` is in use by pod `{}`; stop it, {AGAIN}, or name another claim in `spec.pvcName`",
             pod.name_any()
@@ -244,8 +262,11 @@ mod tests {
             (Parts { pods: &running, ..all }, "in use by pod `db`"),
             (Parts { location: Some(&same), ..all }, "holds the repository"),
         ] {
-            let message = plan(&spec, parts).unwrap_err();
+            let Err(Obstacle::Lasting(message)) = plan(&spec, parts) else { panic!("{named}") };
             assert!(message.contains(named), "{message}");
         }
+        let mut other = running[0].clone();
+        other.labels_mut().insert(label::TYPE.into(), job_type::RESTORE.into());
+        assert_eq!(plan(&spec, Parts { pods: &[other], ..all }), Err(Obstacle::OtherRestore));
     }
 }

@@ -4,6 +4,7 @@ mod build;
 mod decide;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
@@ -23,7 +24,10 @@ use crate::context::Context;
 use crate::controllers::{changes, drive};
 use crate::metrics::ControllerName;
 use crate::report::{self, ReportError};
-use decide::{Action, Parts, RestoreJob, decide, plan};
+use decide::{Action, Obstacle, Parts, Plan, RestoreJob, decide, plan};
+
+/// Time until a restore is looked at again whose claim another one has.
+const OTHER_RESTORE_RETRY: Duration = Duration::from_secs(2);
 
 /// As it is watched: an object that does not fit the type does not hide the others.
 type Guarded = DeserializeGuard<MetadataRestore>;
@@ -74,7 +78,7 @@ pub(super) async fn reconcile(guarded: Arc<Guarded>, ctx: Arc<Context>) -> Resul
             let message = "the restore's job was deleted before it had finished; delete this MetadataRestore and create it again";
             tell(&ctx, restore, status.restore_job_uid, RestoreOutcome::Failed(message.to_owned())).await?;
         }
-        Action::Begin => begin(&ctx, restore).await?,
+        Action::Begin => return begin(&ctx, restore).await,
     }
     Ok(Requeue::await_change())
 }
@@ -99,33 +103,38 @@ async fn abandon(ctx: &Context, name: &str) -> Result<(), ApiError> {
     }
 }
 
-async fn begin(ctx: &Context, restore: &MetadataRestore) -> Result<(), RestoreError> {
+async fn begin(ctx: &Context, restore: &MetadataRestore) -> Result<Requeue, RestoreError> {
     let name = restore.name_any();
+    let lasting = async |message: String| {
+        tell(ctx, restore, None, RestoreOutcome::Failed(message)).await?;
+        Ok(Requeue::await_change())
+    };
     let plan = match look(ctx, restore).await? {
         Ok(plan) => plan,
-        Err(message) => return Ok(tell(ctx, restore, None, RestoreOutcome::Failed(message)).await?),
+        Err(Obstacle::OtherRestore) => return Ok(Requeue::requeue(OTHER_RESTORE_RETRY)),
+        Err(Obstacle::Lasting(message)) => return lasting(message).await,
     };
     let job = build::build_restore_job(restore, plan, ctx);
     let action = || format!("create the job of restore `{name}`");
     match call(action, ctx.api::<Job>().create(&PostParams::default(), &job)).await {
         Ok(job) => {
             tracing::info!(restore = name, job = job.name_any(), "a restore starts");
-            Ok(tell(ctx, restore, job.uid(), RestoreOutcome::Started).await?)
+            tell(ctx, restore, job.uid(), RestoreOutcome::Started).await?;
+            Ok(Requeue::await_change())
         }
         // The list did not show it yet: the Job's watch brings us back.
-        Err(error) if error.is_conflict() => Ok(()),
+        Err(error) if error.is_conflict() => Ok(Requeue::await_change()),
         Err(error) if error.is_refusal() => {
-            let message = format!(
-                "{error}; correct what the message names, then delete this MetadataRestore and create it again"
-            );
-            Ok(tell(ctx, restore, None, RestoreOutcome::Failed(message)).await?)
+            let again =
+                "correct what the message names, then delete this MetadataRestore and create it again";
+            lasting(format!("{error}; {again}")).await
         }
         Err(error) => Err(error.into()),
     }
 }
 
 /// Reads what the restore names, and what follows from it.
-async fn look(ctx: &Context, restore: &MetadataRestore) -> Result<Result<decide::Plan, String>, ApiError> {
+async fn look(ctx: &Context, restore: &MetadataRestore) -> Result<Result<Plan, Obstacle>, ApiError> {
     let (mbr, pvc) = (&restore.spec.mbr_name, &restore.spec.pvc_name);
     let record =
         call(|| format!("read record `{mbr}`"), ctx.api::<MetadataBackupRecord>().get_opt(mbr)).await?;

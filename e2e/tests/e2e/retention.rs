@@ -1,0 +1,167 @@
+//! Retention and deletion: what goes, what stays, and that nothing but the deletion of a record deletes a snapshot.
+
+use anyhow::{Context, Result, ensure};
+use kubedr_e2e::{Case, OwnS3, Run, case, case_with_operator, passes, resource, seconds, until};
+use kubedr_testing::Restic;
+use serde_json::{Value, json};
+
+/// Names of the records of the test's policy, sorted.
+fn records(t: &Case) -> Result<Vec<String>> {
+    let name = |record: &Value| record["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let mut names: Vec<_> = t.records()?.iter().map(name).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Names that the records of the snapshots in a repository have, sorted.
+fn stored(restic: &Restic) -> Vec<String> {
+    let all = restic.json(&["snapshots"]);
+    let name = |snapshot: &Value| format!("mbr-{}", &snapshot["id"].as_str().unwrap_or("????????")[..8]);
+    let mut names: Vec<_> = all.as_array().into_iter().flatten().map(name).collect();
+    names.sort();
+    names
+}
+
+/// Waits until exactly these records and their snapshots are there.
+fn await_left(t: &Case, restic: &Restic, expected: &[&str]) -> Result<()> {
+    let mut expected = expected.to_vec();
+    expected.sort_unstable();
+    until("records and snapshots are these", seconds(90), || {
+        let (records, stored) = (records(t)?, stored(restic));
+        ensure!(records == expected, "records {records:?}, expected {expected:?}");
+        ensure!(stored == expected, "snapshots {stored:?}, expected {expected:?}");
+        Ok(())
+    })
+}
+
+fn back_up(t: &Case, suffix: &str) -> Result<String> {
+    let (_, status) = Run::succeed(t, suffix)?;
+    Ok(status["mbrName"].as_str().context("a record")?.to_owned())
+}
+
+/// The pods that delete snapshots of this test's location.
+fn deletion_pods(t: &Case) -> Result<Vec<Value>> {
+    let label = "kubedr.catalogicsoftware.com%2Fsnap-deletion-pod%3Dtrue";
+    let query = format!("labelSelector={label},kubedr.backuploc%3D{}", t.name());
+    t.api().list(&resource(t.namespace(), "pods"), &query)
+}
+
+#[test]
+fn the_oldest_beyond_the_number_go_and_pinned_ones_stay() {
+    case("keep", |t| {
+        t.set_up(json!({ "spec": { "retainNumBackups": 2 } }))?;
+        let oldest = back_up(t, "a")?;
+        let pin = json!({ "metadata": { "annotations": { "kubedr.catalogicsoftware.com/keep": "true" } } });
+        t.merge("metadatabackuprecords", &oldest, &pin)?;
+        let (second, third) = (back_up(t, "b")?, back_up(t, "c")?);
+        await_left(t, &t.restic(), &[&oldest, &second, &third])?;
+        let fourth = back_up(t, "d")?;
+        await_left(t, &t.restic(), &[&oldest, &third, &fourth])?;
+        let unpin = json!({ "metadata": { "annotations": { "kubedr.catalogicsoftware.com/keep": null } } });
+        t.merge("metadatabackuprecords", &oldest, &unpin)?;
+        await_left(t, &t.restic(), &[&third, &fourth])?;
+        ensure!(!deletion_pods(t)?.is_empty(), "no pod has the label that admins look for");
+        retry_while_locked(&t.restic(), &["check", "--read-data"])
+    });
+}
+
+/// Stock restic refuses while one of our jobs holds a lock, as it should.
+fn retry_while_locked(restic: &Restic, args: &[&str]) -> Result<()> {
+    until("stock restic gets its lock", seconds(90), || {
+        let output = restic.run(args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(!said.contains("already locked"), "{said}");
+        ensure!(output.status.success(), "{said}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_record_that_is_deleted_by_hand_takes_its_snapshot_along_and_one_job_takes_all() {
+    case("byhand", |t| {
+        t.set_up(json!({}))?;
+        let names = [back_up(t, "a")?, back_up(t, "b")?, back_up(t, "c")?, back_up(t, "d")?];
+        for name in &names[..3] {
+            t.api().delete(&t.path("metadatabackuprecords", name))?;
+        }
+        await_left(t, &t.restic(), &[&names[3]])?;
+        let pods = deletion_pods(t)?.len();
+        ensure!(pods == 1, "{pods} pods for three records");
+        let event = until("the event", seconds(15), || {
+            let events = t.events_on("MetadataBackupRecord", &names[0])?;
+            events.into_iter().find(|event| event.reason == "SnapshotDeleted").context("none")
+        })?;
+        ensure!(event.kind == "Normal", "{event:?}");
+        let location = until("space is reclaimed and the repository checked", seconds(90), || {
+            let location = t.get("backuplocations", t.name())?;
+            ensure!(location["status"]["lastCheck"]["result"] == "Passed", "{}", location["status"]);
+            Ok(location)
+        })?;
+        ensure!(location["status"]["lastPrune"]["time"].is_string(), "{}", location["status"]);
+        retry_while_locked(&t.restic(), &["check", "--read-data"])
+    });
+}
+
+#[test]
+fn keep_rules_do_what_restic_does() {
+    case("rules", |t| {
+        t.set_up(json!({ "spec": { "retention": { "keepLast": 1, "keepDaily": 7 } } }))?;
+        back_up(t, "a")?;
+        back_up(t, "b")?;
+        let last = back_up(t, "c")?;
+        // One day, one backup: the last.
+        await_left(t, &t.restic(), &[&last])
+    });
+}
+
+#[test]
+fn a_storage_that_is_away_holds_the_record_until_it_is_back() {
+    case("away", |t| {
+        let mut s3 = OwnS3::up()?;
+        t.apply_location(s3.location())?;
+        t.await_initialised()?;
+        t.apply_policy(json!({}))?;
+        until("the CronJob", seconds(30), || t.get("cronjobs", &format!("{}-backup-cronjob", t.name())))?;
+        let (first, second) = (back_up(t, "a")?, back_up(t, "b")?);
+        s3.stop();
+        t.api().delete(&t.path("metadatabackuprecords", &first))?;
+        until("a deletion has failed", seconds(150), || {
+            let failed =
+                t.events("BackupLocation")?.into_iter().find(|event| event.reason == "MaintenanceFailed");
+            failed.context("no event").map(drop)
+        })?;
+        ensure!(records(t)?.contains(&first), "the record went before its snapshot");
+        s3.start()?;
+        until("the snapshot is gone with its record", seconds(180), || {
+            let (records, stored) = (records(t)?, stored(&s3.restic(t)));
+            ensure!(records == [second.clone()] && stored == [second.clone()], "{records:?} {stored:?}");
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn nothing_but_the_deletion_of_a_record_deletes_a_snapshot() {
+    case_with_operator("firstlaw", &[], |t| {
+        t.set_up(json!({}))?;
+        back_up(t, "a")?;
+        back_up(t, "b")?;
+        let before = stored(&t.restic());
+        t.api().delete(&t.path("metadatabackuppolicies", t.name()))?;
+        t.api().delete(&t.path("backuplocations", t.name()))?;
+        until("policy and location are gone", seconds(30), || {
+            ensure!(t.list("metadatabackuppolicies")?.is_empty() && t.list("backuplocations")?.is_empty());
+            Ok(())
+        })?;
+        ensure!(t.list("metadatabackuprecords")?.len() == 2, "the records stay");
+        t.cluster().kubectl(&["delete", "namespace", t.namespace(), "--wait=false"])?;
+        until("the namespace is gone", seconds(120), || {
+            let found = t.api().get(&format!("/api/v1/namespaces/{}", t.namespace()));
+            ensure!(found.is_err(), "it is there");
+            Ok(())
+        })?;
+        ensure!(stored(&t.restic()) == before, "snapshots went with the namespace");
+        passes(&t.restic(), &["check"]);
+        Ok(())
+    });
+}
