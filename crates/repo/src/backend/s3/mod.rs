@@ -1,7 +1,10 @@
 //! A repository in a bucket.
 
 mod client;
+mod credentials;
 mod failure;
+mod http_client;
+mod unverified;
 
 use std::{fmt, future::Future, time::Duration};
 
