@@ -11,8 +11,8 @@ use kubedr_api::{
 };
 use kubedr_etcd::{ClientFiles, CredentialFiles, Credentials, Endpoints};
 use kubedr_repo::{
-    Addressing, Error, InitOptions, InitOutcome, Location, LockHolder, Proxy, Repository, S3Credentials, S3Options,
-    Secret, StorageErrorKind, TlsTrust,
+    Addressing, Error, InitOptions, InitOutcome, Location, LockHolder, Proxy, Repository, S3Credentials,
+    S3Options, Secret, StorageErrorKind, TlsTrust,
 };
 
 use crate::{

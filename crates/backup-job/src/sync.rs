@@ -184,7 +184,10 @@ mod tests {
         ]);
         let done = look(settings(&store, repository.id())).await.unwrap();
         assert_eq!((done.snapshots, done.plan.create.len()), (3, 1), "{done:?}");
-        assert_eq!((&done.plan.create[0].snapshot_id, done.plan.create[0].policy.as_str()), (&ids[0], "daily"));
+        assert_eq!(
+            (&done.plan.create[0].snapshot_id, done.plan.create[0].policy.as_str()),
+            (&ids[0], "daily")
+        );
         assert_eq!(repository.locks().unwrap(), []);
     }
 
