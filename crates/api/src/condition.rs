@@ -54,6 +54,8 @@ pub enum ConditionReason {
     Reachable,
     /// Location: it could not be looked at; the message says why.
     ValidationFailed,
+    /// Location: a snapshot could not be read, so that it is not known whether it is a backup.
+    SnapshotUnreadable,
     /// Location: records and snapshots agree.
     UpToDate,
     /// Location: more records than may be true would have to go, or the repository is another one; none was removed.
@@ -84,6 +86,7 @@ impl ConditionReason {
             Self::LocationReadOnly => "LocationReadOnly",
             Self::Reachable => "Reachable",
             Self::ValidationFailed => "ValidationFailed",
+            Self::SnapshotUnreadable => "SnapshotUnreadable",
             Self::UpToDate => "UpToDate",
             Self::RemovalsWithheld => "RemovalsWithheld",
             Self::RecordNameTaken => "RecordNameTaken",

@@ -30,6 +30,8 @@ pub mod env {
     pub const FORCE_PATH_STYLE: &str = "KUBEDR_FORCE_PATH_STYLE";
     /// `true`: nothing may be written to the repository, not even a lock.
     pub const READ_ONLY: &str = "KUBEDR_READ_ONLY";
+    /// How long to wait for others who have locked the repository, such as `35m`.
+    pub const LOCK_WAIT: &str = "KUBEDR_LOCK_WAIT";
     /// Name of the Secret behind keys and password, for messages.
     pub const CREDENTIALS: &str = "KUBEDR_CREDENTIALS";
     /// Client URLs of etcd, separated by commas.

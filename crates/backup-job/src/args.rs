@@ -1,11 +1,12 @@
 //! Flags and environment. Nothing else in this crate reads the environment.
 
-use std::{env, path::PathBuf};
+use std::{env, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
 use kubedr_api::task::env as name;
 
-/// Initialises a restic repository, backs up etcd and certificates into it, restores from it.
+/// Initialises a restic repository, backs up etcd and certificates into it, restores from it, and keeps it in order.
 ///
 /// Secrets are never arguments: the keys of the S3 service come from `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, for keys
 /// that expire, `AWS_SESSION_TOKEN`, the repository's password from `RESTIC_PASSWORD` or the file that `--password-file`
@@ -42,6 +43,14 @@ pub enum Command {
     Backup(Box<BackupArgs>),
     /// Writes a snapshot's files into a directory, as `data/etcd-snapshot.db` and `data/certificates/`.
     Restore(RestoreArgs),
+    /// Deletes snapshots, for good.
+    Forget(ForgetArgs),
+    /// Gives the space back that no snapshot uses, in two phases a day apart, then checks. Run it daily.
+    Prune(PruneArgs),
+    /// Looks whether everything is there that the snapshots need.
+    Check(CheckArgs),
+    /// Looks at a location's repository and brings the records of the cluster up to date.
+    Sync(SyncArgs),
 }
 
 /// How to tell what is being done.
@@ -103,8 +112,21 @@ pub struct StorageArgs {
     pub credentials: Option<String>,
 }
 
-/// Which run of which object this is; the operator fills it.
+/// How to get on with others who work in the repository.
 #[derive(Args, Debug)]
+pub struct LockArgs {
+    /// How long to wait while others have locked the repository. A lock that its holder left behind goes after half an hour.
+    #[arg(long, env = name::LOCK_WAIT, value_name = "DURATION", default_value = "35m", value_parser = duration)]
+    pub lock_wait: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
+    parsed.ok_or_else(|| "expected hours, minutes and seconds, such as 35m or 1h30m".to_owned())
+}
+
+/// Which run of which object this is; the operator fills it.
+#[derive(Args, Debug, Default)]
 pub struct RunArgs {
     /// `BackupLocation` to report about.
     #[arg(long, env = name::LOCATION)]
@@ -162,6 +184,9 @@ pub struct BackupArgs {
     /// Which run this is.
     #[command(flatten)]
     pub run: RunArgs,
+    /// How to get on with others.
+    #[command(flatten)]
+    pub lock: LockArgs,
     /// Client URLs of etcd, separated by commas.
     #[arg(long, env = name::ETCD_ENDPOINTS, default_value = kubedr_api::DEFAULT_ETCD_ENDPOINT)]
     pub etcd_endpoints: String,
@@ -200,6 +225,9 @@ pub struct RestoreArgs {
     /// Which run this is.
     #[command(flatten)]
     pub run: RunArgs,
+    /// How to get on with others.
+    #[command(flatten)]
+    pub lock: LockArgs,
     /// Directory that gets `data/`; it is created if need be.
     #[arg(long, env = name::TARGET)]
     pub target: PathBuf,
@@ -221,6 +249,77 @@ pub struct RestoreArgs {
     /// Snapshot: its id, a beginning of its id that no other has, or `latest`.
     #[arg(default_value = "latest", env = name::SNAPSHOT)]
     pub snapshot: String,
+}
+
+/// `forget`.
+#[derive(Args, Debug)]
+pub struct ForgetArgs {
+    /// Where the repository is.
+    #[command(flatten)]
+    pub storage: StorageArgs,
+    /// Which run this is.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// How to get on with others.
+    #[command(flatten)]
+    pub lock: LockArgs,
+    /// Identity that the repository must have.
+    #[arg(long, env = name::REPOSITORY_ID)]
+    pub repository_id: Option<String>,
+    /// Snapshots to delete, by their full ids (`restic snapshots --json` shows them), separated by commas. Those that are gone
+    /// already do no harm.
+    #[arg(long = "snapshot", env = name::SNAPSHOTS, value_name = "ID", value_delimiter = ',')]
+    pub snapshots: Vec<String>,
+    /// Give space back after that, as `prune` does.
+    #[arg(long, env = name::PRUNE, value_name = "BOOL", default_value_t, action = ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub prune: bool,
+}
+
+/// `prune`.
+#[derive(Args, Debug)]
+pub struct PruneArgs {
+    /// Where the repository is.
+    #[command(flatten)]
+    pub storage: StorageArgs,
+    /// How to get on with others.
+    #[command(flatten)]
+    pub lock: LockArgs,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Where the repository is.
+    #[command(flatten)]
+    pub storage: StorageArgs,
+    /// How to get on with others.
+    #[command(flatten)]
+    pub lock: LockArgs,
+    /// Read every byte. Without it only index and directories are read, and that every file of data exists with the right
+    /// size.
+    #[arg(long)]
+    pub read_data: bool,
+}
+
+/// `sync`.
+#[derive(Args, Debug)]
+pub struct SyncArgs {
+    /// Where the repository is.
+    #[command(flatten)]
+    pub storage: StorageArgs,
+    /// Which run this is.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Generation of the location that is looked at.
+    #[arg(long, env = name::LOCATION_GENERATION, hide = true)]
+    pub location_generation: Option<i64>,
+    /// Identity of the repository that the location is initialised with.
+    #[arg(long, env = name::REPOSITORY_ID, hide = true)]
+    pub repository_id: Option<String>,
 }
 
 /// What only the environment says.
@@ -262,7 +361,7 @@ fn secret(variable: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use kubedr_api::task::{BackupTask, InitTask, RepositoryTask, RestoreTask};
+    use kubedr_api::task::{BackupTask, ForgetTask, InitTask, RepositoryTask, RestoreTask, SyncTask};
 
     use super::*;
 
@@ -371,6 +470,43 @@ mod tests {
                 restore.get_arguments().any(|arg| arg.get_env().is_some_and(|env| env == name)),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn what_the_operator_tells_a_forget_arrives() {
+        let task = ForgetTask {
+            repository: repository(),
+            repository_id: "cd".repeat(32),
+            snapshots: vec!["ab".repeat(32), "ef".repeat(32)],
+            prune: true,
+        };
+        let Command::Forget(args) = parse("forget", task.variables()) else { panic!() };
+        assert_eq!(args.run.location, Some(task.repository.location.clone()));
+        assert_eq!(args.repository_id, Some(task.repository_id.clone()));
+        assert_eq!((&args.snapshots, args.prune), (&task.snapshots, true));
+        let only_prune = ForgetTask { snapshots: Vec::new(), prune: false, ..task };
+        let Command::Forget(args) = parse("forget", only_prune.variables()) else { panic!() };
+        assert_eq!((args.snapshots.join(""), args.prune), (String::new(), false));
+    }
+
+    #[test]
+    fn what_the_operator_tells_a_sync_arrives() {
+        let mut repository = repository();
+        repository.access_mode = kubedr_api::AccessMode::ReadOnly;
+        let task = SyncTask { repository, generation: 3, repository_id: "cd".repeat(32) };
+        let Command::Sync(args) = parse("sync", task.variables()) else { panic!() };
+        assert_eq!((args.location_generation, args.repository_id), (Some(3), Some(task.repository_id)));
+        assert_eq!((args.run.cluster, args.storage.read_only), (Some(task.repository.cluster_uid), true));
+    }
+
+    #[test]
+    fn the_time_to_wait_for_a_lock_is_read_as_people_write_it() {
+        for (text, seconds) in [("90s", 90), ("35m", 2100), ("1h30m", 5400), ("0s", 0)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "35", "-1m", "soon"] {
+            assert!(duration(text).is_err(), "{text}");
         }
     }
 

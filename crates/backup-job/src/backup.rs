@@ -2,17 +2,18 @@
 
 use std::{
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use kubedr_api::names::snapshot;
 use kubedr_etcd::{Credentials, Endpoints, Snapshot};
-use kubedr_repo::{BackupRequest, Source};
+use kubedr_repo::{BackupRequest, LockMode, Source};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
-use crate::{Archive, Failure, Storage};
+use crate::{Archive, Failure, Locking, Storage};
 
 /// What to back up, and to where.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct BackupSettings {
     pub host: String,
     /// Tags of the snapshot.
     pub tags: Vec<String>,
+    /// How the repository is locked.
+    pub locking: Locking,
 }
 
 /// How to reach etcd.
@@ -92,16 +95,17 @@ impl BackupDone {
 /// Takes the backup. When this returns `Ok`, the snapshot is stored, and every byte of it was read back and compared; when it
 /// does not, there is no new snapshot.
 ///
-/// What fails fast comes first: the certificates are looked at, then the repository is opened, and only then is etcd asked for
-/// a snapshot, which it holds open for as long as it is read.
+/// What fails fast comes first: the certificates are looked at, then the repository is opened and locked, and only then is
+/// etcd asked for a snapshot, which it holds open for as long as it is read.
 pub async fn back_up(settings: BackupSettings) -> Result<BackupDone, Failure> {
     let (time, begun) = (Timestamp::now(), Instant::now());
-    let BackupSettings { storage, etcd, certificates, host, tags } = settings;
+    let BackupSettings { storage, etcd, certificates, host, tags, locking } = settings;
     let archive = match certificates {
         Some(CertificatesDir { dir, root }) => Some(blocking(move || Ok(Archive::plan(&root, &dir)?)).await?),
         None => None,
     };
-    let repository = blocking(move || storage.open()).await?;
+    let repository = Arc::new(blocking(move || storage.open()).await?);
+    let locked = locking.take(&repository, LockMode::Shared).await?;
     let Snapshot { endpoint, size, etcd_version, revision_at_least, reader } =
         Box::pin(Snapshot::open(&etcd.endpoints, etcd.credentials.as_ref())).await?;
     let mut sources =
@@ -113,11 +117,10 @@ pub async fn back_up(settings: BackupSettings) -> Result<BackupDone, Failure> {
         sources.push(Source { path: snapshot::CERTIFICATES.to_owned(), size, mode: 0o600, reader });
     }
     let request = BackupRequest { time, host, tags, path: snapshot::ROOT.to_owned(), sources };
-    let (repository, backup) = blocking(move || {
-        let backup = repository.backup(request)?;
-        Ok((repository, backup))
-    })
-    .await?;
+    let held = locked.repository.clone();
+    let backup = blocking(move || Ok(held.backup(request)?)).await;
+    locked.release().await;
+    let backup = backup?;
     Ok(BackupDone {
         repository: repository.url().to_owned(),
         repository_id: repository.id().to_owned(),

@@ -6,14 +6,15 @@ use std::{
     fs::{self, File},
     io::{self, BufReader, ErrorKind, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use jiff::Timestamp;
-use kubedr_repo::{Repository, Restored, Snapshot};
+use kubedr_repo::{LockMode, Repository, Restored, Snapshot};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::{Failure, Storage, backup::blocking};
+use crate::{Failure, Locking, Storage, backup::blocking};
 use unpack::unpack;
 
 /// Length of the SHA-256 that etcd puts after the database.
@@ -40,6 +41,8 @@ pub struct RestoreSettings {
     pub target: PathBuf,
     /// What becomes of a `data` that is there.
     pub existing: Existing,
+    /// How the repository is locked.
+    pub locking: Locking,
 }
 
 /// What becomes of a `data` that is there.
@@ -98,9 +101,9 @@ impl RestoreDone {
 /// `data` gets its name only when everything is on disk and the hash that etcd put after the database was found right; what was there
 /// under that name is kept until then. What an interrupted restore left is removed by the next one.
 pub async fn restore(settings: RestoreSettings) -> Result<RestoreDone, Failure> {
-    blocking(move || {
-        let RestoreSettings { storage, repository_id, snapshot, tags, target, existing } = settings;
-        let data = target.join("data");
+    let RestoreSettings { storage, repository_id, snapshot, tags, target, existing, locking } = settings;
+    let data = target.join("data");
+    let repository = blocking(move || {
         if existing == Existing::Refuse && data.symlink_metadata().is_ok() {
             return Err(Failure::Configuration(format!(
                 "`{}` exists: nothing is overwritten; move it away, give another target, or allow it (`--overwrite`, \
@@ -117,36 +120,52 @@ pub async fn restore(settings: RestoreSettings) -> Result<RestoreDone, Failure> 
                 repository.id()
             )));
         }
-        let Snapshot { id, time, host, tags, .. } = choose(&repository, &snapshot, &tags)?;
-        tracing::info!(snapshot = %id, %time, host, ?tags, "restoring");
-        let staging = target.join(STAGING);
-        remove(&staging)?;
-        let outcome = fill(&repository, id.as_str(), &staging).and_then(|filled| {
-            put_in_place(&staging.join("data"), &data, &target.join(REPLACED)).map(|()| filled)
-        });
-        let cleared = remove(&staging);
-        let Filled { restored: Restored { snapshot_id, files, bytes, mut metadata_not_set }, certificates, kept } =
-            outcome?;
-        cleared?;
-        metadata_not_set.extend(kept);
-        let final_path = |path: PathBuf| path.strip_prefix(&staging).map(|below| target.join(below)).unwrap_or(path);
-        let done = RestoreDone {
-            snapshot_id: snapshot_id.to_string(),
-            time,
-            host,
-            tags,
-            etcd_snapshot: data.join("etcd-snapshot.db"),
-            certificates: certificates.map(final_path),
-            files,
-            bytes,
-            metadata_not_set: metadata_not_set.into_iter().map(final_path).collect(),
-        };
-        if !done.metadata_not_set.is_empty() {
-            tracing::warn!(files = ?done.metadata_not_set, "the target does not take owner or mode of these files");
-        }
-        Ok(done)
+        Ok(Arc::new(repository))
     })
-    .await
+    .await?;
+    let locked = locking.take(&repository, LockMode::Shared).await?;
+    let held = locked.repository.clone();
+    let done = blocking(move || bring_back(&held, &snapshot, &tags, &target)).await;
+    locked.release().await;
+    done
+}
+
+fn bring_back(
+    repository: &Repository,
+    snapshot: &str,
+    tags: &[String],
+    target: &Path,
+) -> Result<RestoreDone, Failure> {
+    let data = target.join("data");
+    let Snapshot { id, time, host, tags, .. } = choose(repository, snapshot, tags)?;
+    tracing::info!(snapshot = %id, %time, host, ?tags, "restoring");
+    let staging = target.join(STAGING);
+    remove(&staging)?;
+    let outcome = fill(repository, id.as_str(), &staging).and_then(|filled| {
+        put_in_place(&staging.join("data"), &data, &target.join(REPLACED)).map(|()| filled)
+    });
+    let cleared = remove(&staging);
+    let Filled { restored: Restored { snapshot_id, files, bytes, mut metadata_not_set }, certificates, kept } =
+        outcome?;
+    cleared?;
+    metadata_not_set.extend(kept);
+    let final_path =
+        |path: PathBuf| path.strip_prefix(&staging).map(|below| target.join(below)).unwrap_or(path);
+    let done = RestoreDone {
+        snapshot_id: snapshot_id.to_string(),
+        time,
+        host,
+        tags,
+        etcd_snapshot: data.join("etcd-snapshot.db"),
+        certificates: certificates.map(final_path),
+        files,
+        bytes,
+        metadata_not_set: metadata_not_set.into_iter().map(final_path).collect(),
+    };
+    if !done.metadata_not_set.is_empty() {
+        tracing::warn!(files = ?done.metadata_not_set, "the target does not take owner or mode of these files");
+    }
+    Ok(done)
 }
 
 /// What stands in the staging directory.

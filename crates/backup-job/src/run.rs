@@ -1,9 +1,12 @@
 //! From the command line to the exit code.
 
+mod maintenance;
+
 use std::{
     fs::{self, OpenOptions},
     io::Write,
     path::Path,
+    sync::Arc,
 };
 
 use clap::Parser;
@@ -13,13 +16,15 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    BackupSettings, Existing, Failure, IfAbsent, RestoreSettings, SecretSource, Storage,
-    args::{BackupArgs, Cli, Command, InitArgs, RestoreArgs, RunArgs, Secrets},
+    BackupSettings, Existing, Failure, IfAbsent, Locking, Neighbours, NoNeighbours, RestoreSettings,
+    SecretSource, Storage,
+    args::{BackupArgs, Cli, Command, InitArgs, LockArgs, RestoreArgs, RunArgs, Secrets, StorageArgs},
     back_up,
     drive::{Reporter, drive},
     initialise, logging,
-    report::{BackupReporter, InitReporter, KubeApi, Nobody, RestoreReporter},
+    report::{BackupReporter, InitReporter, KubeApi, Nobody, Pods, RestoreReporter, Subject},
     restore,
+    settings::lock_holder,
 };
 
 /// Longest message that the kubelet takes from the termination log, in bytes.
@@ -62,6 +67,10 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Init(args) => init(args).await,
             Command::Backup(args) => backup(*args).await,
             Command::Restore(args) => restore_to(args).await,
+            Command::Forget(args) => maintenance::forget_snapshots(args).await,
+            Command::Prune(args) => maintenance::prune(args).await,
+            Command::Check(args) => maintenance::check_repository(args).await,
+            Command::Sync(args) => maintenance::sync(args).await,
         }
     });
     // Work that SIGTERM interrupted still blocks a thread; the process does not wait for it.
@@ -70,25 +79,26 @@ fn run(command: Command) -> Result<(), Failure> {
 }
 
 async fn backup(args: BackupArgs) -> Result<(), Failure> {
+    writable(&args.storage, "takes no backup")?;
     let secrets = Secrets::from_environment();
-    match non_empty(args.policy.as_ref()) {
-        None => {
-            let work = async { back_up(BackupSettings::new(&args, secrets)?).await };
-            finish(work, &Nobody).await
-        }
-        Some(policy) => {
-            let identity = Identity::new(&args.run, "--policy")?;
-            let reporter = BackupReporter {
-                api: KubeApi::connect(&identity.namespace).await.map_err(Failure::Configuration)?,
-                policy: policy.to_owned(),
-                location: identity.location,
-                cluster: non_empty(args.run.cluster.as_ref()).map(str::to_owned),
-                run: identity.run,
-            };
-            let work = async { back_up(BackupSettings::new(&args, secrets)?).await };
-            finish(work, &reporter).await
-        }
-    }
+    let Some(policy) = non_empty(args.policy.as_ref()).map(str::to_owned) else {
+        let locking = locking(&args.storage, &args.lock, &args.run, Arc::new(NoNeighbours));
+        let work = async { back_up(BackupSettings::new(&args, secrets, locking)?).await };
+        return finish(work, &Nobody).await;
+    };
+    let identity = Identity::new(&args.run, "--policy")?;
+    let api = KubeApi::connect(&identity.namespace).await.map_err(Failure::Configuration)?;
+    let locking =
+        identity.locking(&api, &args.storage, &args.lock, &args.run, Subject::Policy(policy.clone()));
+    let reporter = BackupReporter {
+        api,
+        policy,
+        location: identity.location,
+        cluster: non_empty(args.run.cluster.as_ref()).map(str::to_owned),
+        run: identity.run,
+    };
+    let work = async { back_up(BackupSettings::new(&args, secrets, locking)?).await };
+    finish(work, &reporter).await
 }
 
 async fn init(args: InitArgs) -> Result<(), Failure> {
@@ -120,17 +130,21 @@ async fn init(args: InitArgs) -> Result<(), Failure> {
 async fn restore_to(args: RestoreArgs) -> Result<(), Failure> {
     let secrets = Secrets::from_environment();
     let Some(name) = non_empty(args.restore.as_ref()).map(str::to_owned) else {
-        let work = async { restore(restore_settings(args, secrets, None)?).await };
+        // By hand it may be all that is left: whoever can read can restore.
+        let work = async { restore(restore_settings(args, secrets, None, Locking::Off)?).await };
         return finish(work, &Nobody).await;
     };
     let identity = Identity::new(&args.run, "--restore")?;
+    let api = KubeApi::connect(&identity.namespace).await.map_err(Failure::Configuration)?;
+    let locking =
+        identity.locking(&api, &args.storage, &args.lock, &args.run, Subject::Restore(name.clone()));
     let reporter = RestoreReporter {
-        api: KubeApi::connect(&identity.namespace).await.map_err(Failure::Configuration)?,
+        api,
         restore: name,
         job_uid: identity.run.job_uid,
         generation: args.restore_generation.ok_or_else(|| missing("--restore-generation", "--restore"))?,
     };
-    let work = async { restore(restore_settings(args, secrets, Some(&identity.namespace))?).await };
+    let work = async { restore(restore_settings(args, secrets, Some(&identity.namespace), locking)?).await };
     finish(work, &reporter).await
 }
 
@@ -138,6 +152,7 @@ fn restore_settings(
     args: RestoreArgs,
     secrets: Secrets,
     namespace: Option<&str>,
+    locking: Locking,
 ) -> Result<RestoreSettings, Failure> {
     let source = SecretSource::new(args.storage.credentials.as_deref(), namespace);
     Ok(RestoreSettings {
@@ -147,6 +162,7 @@ fn restore_settings(
         tags: args.tags,
         target: args.target,
         existing: if args.overwrite { Existing::Replace } else { Existing::Refuse },
+        locking,
     })
 }
 
@@ -200,6 +216,40 @@ impl Identity {
             },
         })
     }
+
+    /// Locks in the name of this pod; the object that the run is for is told when it has to wait.
+    fn locking(
+        &self,
+        api: &KubeApi,
+        storage: &StorageArgs,
+        lock: &LockArgs,
+        run: &RunArgs,
+        subject: Subject,
+    ) -> Locking {
+        let cluster = non_empty(run.cluster.as_ref()).unwrap_or_default();
+        let pods = Pods::new(api.clone(), cluster, &self.namespace, subject, &self.run.job_uid);
+        locking(storage, lock, run, Arc::new(pods))
+    }
+}
+
+/// Refuses what would write to a repository that must not be written.
+fn writable(storage: &StorageArgs, what: &str) -> Result<(), Failure> {
+    if storage.read_only {
+        return Err(Failure::Configuration(format!("a read-only location {what}: change its access mode")));
+    }
+    Ok(())
+}
+
+fn locking(
+    storage: &StorageArgs,
+    lock: &LockArgs,
+    run: &RunArgs,
+    neighbours: Arc<dyn Neighbours>,
+) -> Locking {
+    if storage.read_only {
+        return Locking::Off;
+    }
+    Locking::Restic { holder: lock_holder(run), wait: lock.lock_wait, neighbours }
 }
 
 fn missing(flag: &str, because: &str) -> Failure {

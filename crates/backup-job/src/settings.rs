@@ -12,13 +12,14 @@ use kubedr_api::{
 };
 use kubedr_etcd::{ClientFiles, CredentialFiles, Credentials, Endpoints};
 use kubedr_repo::{
-    Addressing, Error, InitOptions, InitOutcome, Location, Proxy, Repository, S3Credentials, S3Options,
-    Secret, StorageErrorKind, TlsTrust,
+    Addressing, Error, InitOptions, InitOutcome, Location, LockHolder, Proxy, Repository, S3Credentials,
+    S3Options, Secret, StorageErrorKind, TlsTrust,
 };
 
 use crate::{
-    BackupSettings, CertificatesDir, EtcdSettings, Failure,
-    args::{BackupArgs, Secrets, StorageArgs},
+    BackupSettings, CertificatesDir, EtcdSettings, Failure, Locking,
+    args::{BackupArgs, RunArgs, Secrets, StorageArgs},
+    lock::user_name,
 };
 
 /// A repository and how to open it.
@@ -135,6 +136,12 @@ impl Storage {
             _ => error.into(),
         }
     }
+
+    /// A repository that a test has made.
+    #[cfg(test)]
+    pub(crate) fn of(location: Location, password: Secret) -> Self {
+        Self { location, password, no_keys: None }
+    }
 }
 
 fn s3_options(
@@ -229,7 +236,7 @@ fn file(path: Option<&PathBuf>) -> Option<PathBuf> {
 }
 
 impl BackupSettings {
-    pub(crate) fn new(args: &BackupArgs, secrets: Secrets) -> Result<Self, Failure> {
+    pub(crate) fn new(args: &BackupArgs, secrets: Secrets, locking: Locking) -> Result<Self, Failure> {
         let in_cluster = non_empty(args.policy.as_deref()).is_some();
         let namespace = non_empty(args.run.namespace.as_deref()).filter(|_| in_cluster);
         let source = SecretSource::new(args.storage.credentials.as_deref(), namespace);
@@ -242,6 +249,7 @@ impl BackupSettings {
             certificates: certificates.map(|dir| CertificatesDir { dir, root: args.host_root.clone() }),
             host: non_empty(args.host.as_deref()).map_or_else(machine_name, str::to_owned),
             tags: tags(args),
+            locking,
         })
     }
 }
@@ -257,6 +265,18 @@ fn tags(args: &BackupArgs) -> Vec<String> {
     let tag =
         |(name, value): (&str, &Option<String>)| non_empty(value.as_deref()).map(|v| format!("{name}={v}"));
     known.into_iter().filter_map(tag).collect()
+}
+
+/// Whose lock it is: this pod's, or this machine's.
+pub(crate) fn lock_holder(run: &RunArgs) -> LockHolder {
+    let [cluster, namespace, pod] =
+        [&run.cluster, &run.namespace, &run.pod_uid].map(|text| non_empty(text.as_deref()));
+    let username = match (cluster, namespace, pod) {
+        (Some(cluster), Some(namespace), Some(pod)) => user_name(cluster, namespace, pod),
+        _ => "kubedr-backup-job".to_owned(),
+    };
+    let hostname = non_empty(run.pod_name.as_deref()).map_or_else(machine_name, str::to_owned);
+    LockHolder { hostname, username }
 }
 
 fn machine_name() -> String {
@@ -317,7 +337,7 @@ mod tests {
     fn backup(flags: &[&str], secrets: Secrets) -> Result<BackupSettings, Failure> {
         let line = ["kubedr-backup-job", "backup"].iter().chain(flags);
         let Command::Backup(args) = Cli::try_parse_from(line).unwrap().command else { panic!() };
-        BackupSettings::new(&args, secrets)
+        BackupSettings::new(&args, secrets, Locking::Off)
     }
 
     fn refusal(flags: &[&str], secrets: Secrets) -> String {
@@ -452,6 +472,22 @@ mod tests {
         let settings = backup(&flags, secrets()).unwrap();
         assert_eq!(settings.tags, ["cluster=uid", "namespace=ns", "policy=daily", "location=l"]);
         assert_eq!(backup(&PLAIN, secrets()).unwrap().tags, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_lock_is_in_the_name_of_the_pod_or_of_the_machine() {
+        let holder = |flags: &[&str]| {
+            let line = ["kubedr-backup-job", "backup"].iter().chain(flags);
+            let Command::Backup(args) = Cli::try_parse_from(line).unwrap().command else { panic!() };
+            lock_holder(&args.run)
+        };
+        let pod = ["--cluster=c1", "--namespace=ns", "--pod-uid=p1", "--pod-name=daily-1-x"];
+        let expected = LockHolder { hostname: "daily-1-x".into(), username: "kubedr/c1/ns/p1".into() };
+        assert_eq!(holder(&pod), expected);
+        assert_eq!(
+            holder(&pod[..2]),
+            LockHolder { hostname: machine_name(), username: "kubedr-backup-job".into() }
+        );
     }
 
     #[test]

@@ -121,6 +121,7 @@ const fn is_news(reason: ConditionReason) -> bool {
         | ConditionReason::Scheduled
         | ConditionReason::Suspended
         | ConditionReason::Reachable
+        | ConditionReason::SnapshotUnreadable
         | ConditionReason::ValidationFailed
         | ConditionReason::UpToDate
         | ConditionReason::RemovalsWithheld

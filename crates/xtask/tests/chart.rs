@@ -222,12 +222,13 @@ fn the_job_has_the_verbs_that_it_uses_and_no_other() {
         rights(&objects(&[]), "kubedr-backup-job"),
         [
             "core events: create",
+            "core pods: list",
             "kubedr backuplocations/status: patch",
             "kubedr backuplocations: get patch",
             "kubedr metadatabackuppolicies/status: patch",
             "kubedr metadatabackuppolicies: get",
             "kubedr metadatabackuprecords/status: patch",
-            "kubedr metadatabackuprecords: create get",
+            "kubedr metadatabackuprecords: create delete get list",
             "kubedr metadatarestores/status: patch",
             "kubedr metadatarestores: get patch",
         ]

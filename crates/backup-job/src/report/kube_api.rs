@@ -122,23 +122,28 @@ pub async fn call<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T
 
 /// What a write that others may have changed the object under is done with.
 pub fn apply(patch: &Value) -> (PatchParams, Patch<&Value>) {
-    (PatchParams::apply(field_manager::JOB).force(), Patch::Apply(patch))
+    apply_as(field_manager::JOB, patch)
+}
+
+/// The same for what has another writer.
+pub fn apply_as<'a>(field_manager: &str, patch: &'a Value) -> (PatchParams, Patch<&'a Value>) {
+    (PatchParams::apply(field_manager).force(), Patch::Apply(patch))
 }
 
 /// Tries `step` until it succeeds or patience ends. What it does may have happened even if it failed: it must be repeatable.
 ///
 /// Every error is worth another try: rights and quotas, too, are mended while a job waits.
-pub async fn persist<F, Fut>(what: &str, patience: Patience, mut step: F) -> Result<(), String>
+pub async fn persist<T, F, Fut>(what: &str, patience: Patience, mut step: F) -> Result<T, String>
 where
     F: FnMut() -> Fut,
-    Fut: Future<Output = Result<(), ApiFailure>>,
+    Fut: Future<Output = Result<T, ApiFailure>>,
 {
     let begun = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
         let left = patience.limit().saturating_sub(begun.elapsed());
         let error = match timeout(left, step()).await {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => error,
             Err(_) => ApiFailure::Timeout,
         };

@@ -1,5 +1,9 @@
 //! What reaches the API server, in which order, and what happens when it does not.
 
+mod forget;
+mod neighbours;
+mod sync;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
