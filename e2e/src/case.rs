@@ -305,7 +305,9 @@ impl Case {
             volume::clean_up(self)?;
             return self.api().delete(&format!("/api/v1/namespaces/{}", self.name));
         }
-        for plural in ["metadatabackuppolicies", "backuplocations", "metadatarestores", "secrets"] {
+        for plural in
+            ["metadatabackuppolicies", "backuplocations", "metadatarestores", "secrets", "configmaps"]
+        {
             for object in self.list(plural)? {
                 self.api()
                     .delete(&self.path(plural, object["metadata"]["name"].as_str().unwrap_or_default()))?;

@@ -15,10 +15,11 @@ fn checkout() -> &'static Path {
 }
 
 /// The order in which a new admin reads; what is not named here comes after, by name.
-const FIRST: [&str; 8] = [
+const FIRST: [&str; 9] = [
     "README.md",
     "docs/install.md",
     "docs/backup.md",
+    "docs/locations.md",
     "docs/restore.md",
     "docs/restore-by-resource.md",
     "docs/retention.md",
@@ -73,7 +74,7 @@ fn follow(page: &Path, dir: &Path) -> Result<usize> {
 fn the_documentation_does_what_it_says() {
     let _installed = Release::shared();
     // The claims on the pages ask for what a cluster's default storage class gives.
-    kubedr_e2e::offer_volumes("guides", 4).expect("volumes for the pages");
+    kubedr_e2e::offer_volumes("guides", 5).expect("volumes for the pages");
     let dir = tempfile::tempdir().expect("a working directory");
     let (mut wrong, mut run) = (Vec::new(), 0);
     for page in pages().expect("the pages") {

@@ -1,5 +1,6 @@
 //! `BackupLocation`: where backups go.
 
+use std::fmt;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -123,7 +124,7 @@ pub struct VolumeTarget {
 }
 
 /// Where a certificate authority is: exactly one of the two.
-#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct CaCertSource {
     /// A key of a Secret in the same namespace.
@@ -134,8 +135,18 @@ pub struct CaCertSource {
     pub config_map: Option<CaCertKey>,
 }
 
+impl fmt::Display for CaCertSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { secret, config_map } = self;
+        let named = [("Secret", secret), ("ConfigMap", config_map)];
+        let (kind, source) =
+            named.into_iter().find_map(|(kind, source)| Some((kind, source.as_ref()?))).ok_or(fmt::Error)?;
+        write!(f, "{kind}/{}/{}", source.name, source.key)
+    }
+}
+
 /// A key of a Secret or `ConfigMap`.
-#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct CaCertKey {
     /// Name of the object.
@@ -177,8 +188,8 @@ impl BackupLocationSpec {
     #[must_use]
     pub fn repository_url(&self) -> String {
         let Self { url, bucket_name, prefix, volume, .. } = self;
-        let root = if volume.is_some() {
-            crate::task::VOLUME_DIR.to_owned()
+        let root = if let Some(VolumeTarget { claim_name }) = volume {
+            crate::task::volume_dir(claim_name)
         } else {
             let endpoint = url.as_deref().unwrap_or_default().trim_end_matches('/');
             format!("s3:{endpoint}/{}", bucket_name.as_deref().unwrap_or_default())
@@ -227,9 +238,14 @@ pub struct BackupLocationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository_id: Option<String>,
 
-    /// Resource version of the Secret with which the repository was last opened.
+    /// Resource version of the Secret with which the repository was last opened, and after a `+` that of the object with the
+    /// certificates of `caCert`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_version: Option<String>,
+
+    /// Node on which all jobs run because the volume can be mounted on one node at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_node: Option<String>,
 
     /// UID of the init Job that `initStatus` speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -335,7 +351,7 @@ mod tests {
         bucket["prefix"] = json!("x/y");
         assert_eq!(spec(bucket).repository_url(), "s3:http://h:9000/b/x/y");
         let volume = json!({ "volume": { "claimName": "v" }, "prefix": "x", "credentials": "c" });
-        assert_eq!(spec(volume).repository_url(), "/repository/x");
+        assert_eq!(spec(volume).repository_url(), "/claim/v/x");
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub enum ConditionType {
     Available,
     /// Location: every backup in the repository has its record, and every record its snapshot.
     CatalogComplete,
+    /// Record: its snapshot is gone from the repository.
+    SnapshotDeleted,
 }
 
 impl ConditionType {
@@ -22,6 +24,7 @@ impl ConditionType {
             Self::Ready => "Ready",
             Self::Available => "Available",
             Self::CatalogComplete => "CatalogComplete",
+            Self::SnapshotDeleted => "SnapshotDeleted",
         }
     }
 }
@@ -57,6 +60,10 @@ pub enum ConditionReason {
     RemovalsWithheld,
     /// Location: a backup has no record because one of another location has its name.
     RecordNameTaken,
+    /// Record: its snapshot was deleted because the record is.
+    Deleted,
+    /// Record: its snapshot was not in the repository any more.
+    Missing,
     /// The object cannot be read: it does not fit the schema.
     Invalid,
 }
@@ -80,6 +87,8 @@ impl ConditionReason {
             Self::UpToDate => "UpToDate",
             Self::RemovalsWithheld => "RemovalsWithheld",
             Self::RecordNameTaken => "RecordNameTaken",
+            Self::Deleted => "Deleted",
+            Self::Missing => "Missing",
             Self::Invalid => "Invalid",
         }
     }
@@ -89,7 +98,13 @@ impl ConditionReason {
     pub const fn is_good(self) -> bool {
         matches!(
             self,
-            Self::Initialized | Self::Scheduled | Self::Suspended | Self::Reachable | Self::UpToDate
+            Self::Initialized
+                | Self::Scheduled
+                | Self::Suspended
+                | Self::Reachable
+                | Self::UpToDate
+                | Self::Deleted
+                | Self::Missing
         )
     }
 }

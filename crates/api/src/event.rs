@@ -36,6 +36,8 @@ pub enum EventReason {
     SnapshotDeleted,
     /// A record went before its snapshot could be deleted.
     DeletionPending,
+    /// A record went and its snapshot stays in the repository, since nobody may or can delete it there.
+    SnapshotKept,
     /// A record's snapshot is not in the repository any more.
     SnapshotMissing,
     /// A record was made for a backup that was found in the repository.
@@ -71,6 +73,7 @@ impl EventReason {
             Self::WaitingForLock => "WaitingForLock",
             Self::SnapshotDeleted => "SnapshotDeleted",
             Self::DeletionPending => "DeletionPending",
+            Self::SnapshotKept => "SnapshotKept",
             Self::SnapshotMissing => "SnapshotMissing",
             Self::BackupDiscovered => "BackupDiscovered",
             Self::RecordNameTaken => "RecordNameTaken",
@@ -98,6 +101,7 @@ impl EventReason {
             | Self::OwnersNotRestored
             | Self::Unavailable
             | Self::DeletionPending
+            | Self::SnapshotKept
             | Self::SnapshotMissing
             | Self::RecordNameTaken
             | Self::RemovalsWithheld

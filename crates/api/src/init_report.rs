@@ -11,8 +11,13 @@ use crate::{BackupLocationStatus, Phase};
 pub enum InitOutcome {
     /// The job is created or has begun.
     Started,
-    /// The repository with this id is initialised and opens with the password.
-    Completed(String),
+    /// The repository is initialised and opens with the password.
+    Completed {
+        /// Its id.
+        repository_id: String,
+        /// Node on which all jobs have to run, if the volume can be mounted on one node at a time.
+        volume_node: Option<String>,
+    },
     /// The job ended without success; the message says why and what to do.
     Failed(String),
 }
@@ -45,8 +50,15 @@ impl InitReport {
         }
         let (phase, message, repository_id) = match &self.outcome {
             InitOutcome::Started => (Phase::Initializing, String::new(), None),
-            InitOutcome::Completed(id) => (Phase::Completed, String::new(), Some(id.clone())),
+            InitOutcome::Completed { repository_id, .. } => {
+                (Phase::Completed, String::new(), Some(repository_id.clone()))
+            }
             InitOutcome::Failed(message) => (Phase::Failed, message.clone(), None),
+        };
+        let volume_node = match &self.outcome {
+            InitOutcome::Completed { volume_node, .. } => volume_node.clone(),
+            // Until it is known that it is elsewhere.
+            InitOutcome::Started | InitOutcome::Failed(_) => old.volume_node.clone(),
         };
         Some(BackupLocationStatus {
             observed_generation: Some(self.generation),
@@ -56,6 +68,7 @@ impl InitReport {
             repository_id,
             credentials_version: Some(self.credentials_version.clone()),
             init_job_uid: Some(self.job_uid.clone()),
+            volume_node,
             // The rest has other writers.
             ..BackupLocationStatus::default()
         })
@@ -64,7 +77,7 @@ impl InitReport {
     /// Whether this report tells of a success.
     #[must_use]
     pub const fn succeeded(&self) -> bool {
-        matches!(self.outcome, InitOutcome::Completed(_))
+        matches!(self.outcome, InitOutcome::Completed { .. })
     }
 }
 
@@ -94,7 +107,7 @@ mod tests {
     }
 
     fn completed() -> InitOutcome {
-        InitOutcome::Completed("ab".repeat(32))
+        InitOutcome::Completed { repository_id: "ab".repeat(32), volume_node: Some("m1".into()) }
     }
 
     #[test]
@@ -124,5 +137,16 @@ mod tests {
     fn a_new_specification_begins_anew() {
         let status = after(&[report("a", 1, completed()), report("b", 2, InitOutcome::Started)]);
         assert_eq!((status.init_status, status.repository_id), (Some(Phase::Initializing), None));
+    }
+
+    #[test]
+    fn the_node_that_has_the_volume_is_known_until_another_has_it() {
+        let failed = InitOutcome::Failed("no".into());
+        let mut reports =
+            vec![report("a", 1, completed()), report("b", 2, InitOutcome::Started), report("b", 2, failed)];
+        assert_eq!(after(&reports).volume_node.as_deref(), Some("m1"));
+        let everywhere = InitOutcome::Completed { repository_id: "cd".repeat(32), volume_node: None };
+        reports.push(report("c", 2, everywhere));
+        assert_eq!(after(&reports).volume_node, None);
     }
 }

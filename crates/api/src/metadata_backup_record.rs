@@ -90,7 +90,7 @@ pub struct MetadataBackupRecordStatus {
     #[serde(default, rename = "clusterUID", skip_serializing_if = "Option::is_none")]
     pub cluster_uid: Option<String>,
 
-    /// Conditions. `Deleted`: the record is being deleted, and how far that has come.
+    /// Conditions. `SnapshotDeleted`: the snapshot is gone from the repository, so that the record goes too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -51,9 +51,9 @@ pub mod annotation {
     pub const PROCESSED_BACKUP: &str = "processed-backup.annotations.kubedr.catalogicsoftware.com";
     /// On a restore: `"true"` once the data is on the volume.
     pub const RESTORED: &str = "restored.annotations.kubedr.catalogicsoftware.com";
-    /// On an init job: generation of the location that it initialises.
+    /// On an init or sync job: generation of the location that it works for.
     pub const GENERATION: &str = "kubedr.catalogicsoftware.com/generation";
-    /// On an init job: resource version of the credentials that it uses.
+    /// On an init or sync job: resource version of the credentials with which the location is initialised.
     pub const CREDENTIALS_VERSION: &str = "kubedr.catalogicsoftware.com/credentials-version";
     /// On a Job: why it failed, once that has been told.
     pub const FAILURE: &str = "kubedr.catalogicsoftware.com/failure";
@@ -61,7 +61,11 @@ pub mod annotation {
     pub const KEEP: &str = "kubedr.catalogicsoftware.com/keep";
     /// On a CronJob: where its backups go, so that they go on to there while a changed location is not yet initialised.
     pub const DESTINATION: &str = "kubedr.catalogicsoftware.com/destination";
-    /// On an init job: how many tries with the same specification and credentials there were, this one included.
+    /// On a location: when a job last set out to delete snapshots: RFC 3339. Space is to be reclaimed once more after that.
+    pub const LAST_DELETION: &str = "kubedr.catalogicsoftware.com/last-deletion";
+    /// On a location: when a job last set out to reclaim space: RFC 3339.
+    pub const LAST_PRUNE_TRY: &str = "kubedr.catalogicsoftware.com/last-prune-try";
+    /// On a job of a location: how many tries of the same there were, this one included.
     pub const ATTEMPT: &str = "kubedr.catalogicsoftware.com/attempt";
 }
 

@@ -4,7 +4,7 @@
 //! Where restic, AWS or etcdctl have a variable of their own, it is theirs, so that the image is used by hand in the way
 //! an admin knows. Secrets are no part of a task: the pod gets them from the Secrets themselves ([`secret_env`]).
 
-use crate::AccessMode;
+use crate::{AccessMode, CaCertSource};
 
 /// Names of environment variables.
 pub mod env {
@@ -22,6 +22,8 @@ pub mod env {
     pub const REGION: &str = "AWS_REGION";
     /// File with certificates that are trusted for the S3 service.
     pub const CA_CERT: &str = "RESTIC_CACERT";
+    /// Where that file comes from, for messages: `Secret/<name>/<key>` or `ConfigMap/<name>/<key>`.
+    pub const CA_CERT_SOURCE: &str = "KUBEDR_CA_CERT_SOURCE";
     /// `true` accepts any certificate of the S3 service.
     pub const INSECURE_TLS: &str = "KUBEDR_INSECURE_TLS";
     /// `true` or `false`: whether the bucket stands in the path or in the host's name.
@@ -52,6 +54,8 @@ pub mod env {
     pub const LOCATION_GENERATION: &str = "KUBEDR_LOCATION_GENERATION";
     /// Resource version of the Secret that an init job uses.
     pub const CREDENTIALS_VERSION: &str = "KUBEDR_CREDENTIALS_VERSION";
+    /// `true`: the volume can be mounted on one node at a time, and the location's status is to say on which one it is.
+    pub const PIN_NODE: &str = "KUBEDR_PIN_NODE";
     /// Name of the `MetadataRestore`.
     pub const RESTORE: &str = "KUBEDR_RESTORE";
     /// Generation of its specification.
@@ -93,8 +97,12 @@ pub const HOST_ROOT: &str = "/host";
 
 /// Where a job's pod has the certificates that are trusted for the S3 service.
 pub const CA_CERT_FILE: &str = "/etc/kubedr/ca/ca.crt";
-/// Where a job's pod has the volume that holds a repository.
-pub const VOLUME_DIR: &str = "/repository";
+/// Where a job's pod has the volume that holds a repository, by the name of its claim: then the path in a message tells the
+/// claim too.
+#[must_use]
+pub fn volume_dir(claim: &str) -> String {
+    format!("/claim/{claim}")
+}
 /// Where a restore's pod has the volume that takes the data.
 pub const TARGET_DIR: &str = "/restore";
 
@@ -112,8 +120,8 @@ pub struct RepositoryTask {
     pub credentials: String,
     /// Region of the S3 service, if the location names one.
     pub region: Option<String>,
-    /// Whether [`CA_CERT_FILE`] holds certificates to trust.
-    pub has_ca_cert: bool,
+    /// Where the certificates in [`CA_CERT_FILE`] come from, if any are to be trusted.
+    pub ca_cert: Option<CaCertSource>,
     /// Whether any certificate of the S3 service will do.
     pub insecure_skip_tls_verify: bool,
     /// Whether the bucket stands in the path.
@@ -133,7 +141,7 @@ impl RepositoryTask {
             location,
             credentials,
             region,
-            has_ca_cert,
+            ca_cert,
             insecure_skip_tls_verify,
             force_path_style,
             access_mode,
@@ -148,8 +156,9 @@ impl RepositoryTask {
         if let Some(region) = region {
             all.push((env::REGION, region.clone()));
         }
-        if *has_ca_cert {
+        if let Some(source) = ca_cert {
             all.push((env::CA_CERT, CA_CERT_FILE.to_owned()));
+            all.push((env::CA_CERT_SOURCE, source.to_string()));
         }
         // What is not said is as it was before these could be said.
         let switches = [
@@ -172,18 +181,23 @@ pub struct InitTask {
     pub generation: i64,
     /// Resource version of the Secret, empty if it does not exist.
     pub credentials_version: String,
+    /// Whether the location's status is to say on which node the volume is.
+    pub pin_node: bool,
 }
 
 impl InitTask {
     /// The environment of an init job.
     #[must_use]
     pub fn variables(&self) -> Variables {
-        let Self { repository, generation, credentials_version } = self;
+        let Self { repository, generation, credentials_version, pin_node } = self;
         let mut all = repository.variables();
         all.extend([
             (env::LOCATION_GENERATION, generation.to_string()),
             (env::CREDENTIALS_VERSION, credentials_version.clone()),
         ]);
+        if *pin_node {
+            all.push((env::PIN_NODE, pin_node.to_string()));
+        }
         all
     }
 }

@@ -2,13 +2,15 @@
 
 use std::{env, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use kubedr_api::task::env as name;
 
 /// Initialises a restic repository, backs up etcd and certificates into it, restores from it.
 ///
-/// Secrets are never arguments: the keys of the S3 service come from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, the
-/// repository's password from `RESTIC_PASSWORD` or the file that `--password-file` names. A flag wins over its variable.
+/// Secrets are never arguments: the keys of the S3 service come from `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, for keys
+/// that expire, `AWS_SESSION_TOKEN`, the repository's password from `RESTIC_PASSWORD` or the file that `--password-file`
+/// names. Without keys, web identity, container credentials and the instance profile of AWS are tried. A flag wins over
+/// its variable.
 #[derive(Parser, Debug)]
 #[command(name = "kubedr-backup-job", version, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -75,11 +77,27 @@ pub struct StorageArgs {
     #[arg(long, env = "RESTIC_PASSWORD_FILE")]
     pub password_file: Option<PathBuf>,
     /// Region of the S3 service. Default: the one that the host names (`s3.eu-west-1.amazonaws.com`), else `us-east-1`.
-    #[arg(long, env = "AWS_REGION")]
+    #[arg(long, env = name::REGION)]
     pub region: Option<String>,
     /// File with certificates (PEM) that are trusted for the S3 service beside the system's.
-    #[arg(long, env = "RESTIC_CACERT")]
+    #[arg(long, env = name::CA_CERT)]
     pub cacert: Option<PathBuf>,
+    /// Write nothing to the repository, not even a lock.
+    #[arg(long, env = name::READ_ONLY, value_name = "BOOL", default_value_t, action = ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub read_only: bool,
+    /// Object and key behind that file, for messages.
+    #[arg(long, env = name::CA_CERT_SOURCE, hide = true)]
+    pub cacert_source: Option<String>,
+    /// Do not check the certificate of the S3 service: whoever sits on the way can read and change the requests. `--cacert` is
+    /// then not looked at.
+    #[arg(long, env = name::INSECURE_TLS, value_name = "BOOL", default_value_t, action = ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub insecure_tls: bool,
+    /// `true`: the bucket stands in the path, `https://host/bucket`, which every S3 service understands; `false`: in the
+    /// name of the host, `https://bucket.host`.
+    #[arg(long, env = name::FORCE_PATH_STYLE, value_name = "BOOL", default_value = "true", action = ArgAction::Set)]
+    pub force_path_style: bool,
     /// Secret behind keys and password, for messages.
     #[arg(long, env = name::CREDENTIALS, hide = true)]
     pub credentials: Option<String>,
@@ -126,6 +144,13 @@ pub struct InitArgs {
     /// Resource version of the Secret that is used.
     #[arg(long, env = name::CREDENTIALS_VERSION, hide = true)]
     pub credentials_version: Option<String>,
+    /// Tells the location on which node this is.
+    #[arg(long, env = name::PIN_NODE, value_name = "BOOL", default_value_t, action = ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    pub pin_node: bool,
+    /// The node.
+    #[arg(long, env = name::NODE_NAME, hide = true)]
+    pub node_name: Option<String>,
 }
 
 /// `backup`.
@@ -204,16 +229,25 @@ pub struct Secrets {
     pub access_key: Option<String>,
     /// Secret key of the S3 service.
     pub secret_key: Option<String>,
+    /// What belongs to keys that expire.
+    pub session_token: Option<String>,
     /// Password of the repository.
     pub password: Option<String>,
 }
 
 impl Secrets {
+    /// Whether nothing at all is there: the Secret does not exist, or the environment was forgotten.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { access_key, secret_key, session_token, password } = self;
+        [access_key, secret_key, session_token, password].iter().all(|secret| secret.is_none())
+    }
+
     /// Reads them. An empty variable counts as absent; line ends that a file left behind are cut off.
     pub fn from_environment() -> Self {
         Self {
             access_key: secret(name::ACCESS_KEY),
             secret_key: secret(name::SECRET_KEY),
+            session_token: secret(name::SESSION_TOKEN),
             password: secret(name::PASSWORD),
         }
     }
@@ -258,10 +292,10 @@ mod tests {
             repository: "s3:http://h/b".into(),
             location: "l".into(),
             credentials: "s3-secret".into(),
-            region: None,
-            has_ca_cert: true,
-            insecure_skip_tls_verify: false,
-            force_path_style: true,
+            region: Some("eu-west-1".into()),
+            ca_cert: Some(serde_json::from_value(serde_json::json!({"configMap": {"name": "ca"}})).unwrap()),
+            insecure_skip_tls_verify: true,
+            force_path_style: false,
             access_mode: kubedr_api::AccessMode::ReadWrite,
             cluster_uid: "uid".into(),
         }
@@ -296,11 +330,21 @@ mod tests {
 
     #[test]
     fn what_the_operator_tells_an_init_arrives() {
-        let task = InitTask { repository: repository(), generation: 3, credentials_version: "77".into() };
+        let task = InitTask {
+            repository: RepositoryTask { access_mode: kubedr_api::AccessMode::ReadOnly, ..repository() },
+            generation: 3,
+            credentials_version: "77".into(),
+            pin_node: true,
+        };
         let Command::Init(args) = parse("init", task.variables()) else { panic!() };
         assert_eq!(args.storage.repository, Some(task.repository.repository));
+        assert_eq!(args.storage.region, task.repository.region);
+        assert_eq!(args.storage.cacert, Some(kubedr_api::task::CA_CERT_FILE.into()));
+        assert!(args.storage.insecure_tls && !args.storage.force_path_style);
         assert_eq!(args.location_generation, Some(3));
         assert_eq!(args.credentials_version.as_deref(), Some("77"));
+        assert!(args.pin_node && args.storage.read_only);
+        assert_eq!(args.storage.cacert_source.as_deref(), Some("ConfigMap/ca/ca.crt"));
     }
 
     #[test]
@@ -339,10 +383,11 @@ mod tests {
 
     #[test]
     fn secrets_have_no_flag() {
+        let secrets = kubedr_api::task::secret_env().map(|(variable, _)| variable);
         for subcommand in Cli::command().get_subcommands() {
             for arg in subcommand.get_arguments() {
                 let env = arg.get_env().and_then(|env| env.to_str()).unwrap_or_default();
-                assert!(![name::ACCESS_KEY, name::SECRET_KEY, name::PASSWORD].contains(&env), "{env}");
+                assert!(!secrets.contains(&env), "{env}");
             }
         }
     }

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use kubedr_api::names::snapshot;
 use kubedr_etcd::{Credentials, Endpoints, Snapshot};
-use kubedr_repo::{BackupRequest, Repository, Source};
+use kubedr_repo::{BackupRequest, Source};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
@@ -101,7 +101,7 @@ pub async fn back_up(settings: BackupSettings) -> Result<BackupDone, Failure> {
         Some(CertificatesDir { dir, root }) => Some(blocking(move || Ok(Archive::plan(&root, &dir)?)).await?),
         None => None,
     };
-    let repository = blocking(move || Ok(Repository::open(&storage.location, &storage.password)?)).await?;
+    let repository = blocking(move || storage.open()).await?;
     let Snapshot { endpoint, size, etcd_version, revision_at_least, reader } =
         Box::pin(Snapshot::open(&etcd.endpoints, etcd.credentials.as_ref())).await?;
     let mut sources =

@@ -1,6 +1,6 @@
 //! Initialisation of a repository.
 
-use kubedr_repo::{InitOptions, InitOutcome, Repository};
+use kubedr_repo::InitOutcome;
 use serde::Serialize;
 
 use crate::{Failure, Storage, backup::blocking};
@@ -17,11 +17,22 @@ pub struct InitDone {
     pub outcome: InitOutcome,
 }
 
-/// Makes sure that the repository is there and that the password opens it; see [`Repository::init`].
-pub async fn initialise(storage: Storage) -> Result<InitDone, Failure> {
+/// Whether a repository that is not there is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfAbsent {
+    /// It is.
+    Create,
+    /// It is not: nothing may be written.
+    Fail,
+}
+
+/// Makes sure that the repository is there and that the password opens it; see [`kubedr_repo::Repository::init`].
+pub async fn initialise(storage: Storage, if_absent: IfAbsent) -> Result<InitDone, Failure> {
     blocking(move || {
-        let (repository, outcome) =
-            Repository::init(&storage.location, &storage.password, &InitOptions::default())?;
+        let (repository, outcome) = match if_absent {
+            IfAbsent::Create => storage.init()?,
+            IfAbsent::Fail => (storage.attach()?, InitOutcome::Attached),
+        };
         Ok(InitDone {
             repository: repository.url().to_owned(),
             repository_id: repository.id().to_owned(),

@@ -29,7 +29,7 @@ pub use backup::{BackupDone, BackupSettings, CertificatesDir, EtcdSettings, back
 pub use certificates::{Archive, CertificatesError};
 pub use drive::{Patience, Reporter, Word, drive};
 pub use failure::Failure;
-pub use init::{InitDone, initialise};
+pub use init::{IfAbsent, InitDone, initialise};
 pub use restore::{Existing, RestoreDone, RestoreSettings, restore};
 pub use run::main;
 pub use settings::{SecretSource, Storage};

@@ -108,7 +108,7 @@ pub async fn restore(settings: RestoreSettings) -> Result<RestoreDone, Failure> 
                 data.display()
             )));
         }
-        let repository = Repository::open(&storage.location, &storage.password)?;
+        let repository = storage.open()?;
         if let Some(id) = repository_id.filter(|id| id != repository.id()) {
             return Err(Failure::Configuration(format!(
                 "the repository at `{}` is another one than the backup was stored in ({} instead of {id}): correct the location's \

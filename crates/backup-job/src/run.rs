@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    BackupSettings, Existing, Failure, RestoreSettings, SecretSource, Storage,
+    BackupSettings, Existing, Failure, IfAbsent, RestoreSettings, SecretSource, Storage,
     args::{BackupArgs, Cli, Command, InitArgs, RestoreArgs, RunArgs, Secrets},
     back_up,
     drive::{Reporter, drive},
@@ -93,9 +93,12 @@ async fn backup(args: BackupArgs) -> Result<(), Failure> {
 
 async fn init(args: InitArgs) -> Result<(), Failure> {
     let secrets = Secrets::from_environment();
+    let if_absent = if args.storage.read_only { IfAbsent::Fail } else { IfAbsent::Create };
     if non_empty(args.run.location.as_ref()).is_none() {
-        let work =
-            async { initialise(Storage::new(&args.storage, secrets, SecretSource::Environment)?).await };
+        let work = async {
+            let storage = Storage::new(&args.storage, secrets, SecretSource::Environment)?;
+            initialise(storage, if_absent).await
+        };
         return finish(work, &Nobody).await;
     }
     let identity = Identity::new(&args.run, "--location")?;
@@ -105,10 +108,11 @@ async fn init(args: InitArgs) -> Result<(), Failure> {
         job_uid: identity.run.job_uid,
         generation: args.location_generation.ok_or_else(|| missing("--location-generation", "--location"))?,
         credentials_version: args.credentials_version.clone().unwrap_or_default(),
+        volume_node: args.node_name.clone().filter(|node| args.pin_node && !node.is_empty()),
     };
     let work = async {
         let source = SecretSource::new(args.storage.credentials.as_deref(), Some(&identity.namespace));
-        initialise(Storage::new(&args.storage, secrets, source)?).await
+        initialise(Storage::new(&args.storage, secrets, source)?, if_absent).await
     };
     finish(work, &reporter).await
 }

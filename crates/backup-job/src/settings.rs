@@ -2,12 +2,19 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
-use kubedr_api::names::{etcd_secret, location_secret};
+use kubedr_api::{
+    names::{etcd_secret, location_secret},
+    task::env,
+};
 use kubedr_etcd::{ClientFiles, CredentialFiles, Credentials, Endpoints};
-use kubedr_repo::{Location, Proxy, S3Options, Secret};
+use kubedr_repo::{
+    Addressing, Error, InitOptions, InitOutcome, Location, Proxy, Repository, S3Credentials, S3Options,
+    Secret, StorageErrorKind, TlsTrust,
+};
 
 use crate::{
     BackupSettings, CertificatesDir, EtcdSettings, Failure,
@@ -21,6 +28,8 @@ pub struct Storage {
     pub location: Location,
     /// What opens it.
     pub password: Secret,
+    /// Where keys are missed if there are none and the place we run in gives none either.
+    pub no_keys: Option<String>,
 }
 
 /// Where the secrets come from, so that messages can say where to put what is missing.
@@ -75,14 +84,56 @@ impl Storage {
             let message = "no repository: give `--repository` or `RESTIC_REPOSITORY`";
             return Err(Failure::Configuration(message.to_owned()));
         };
-        let options =
-            if url.starts_with("s3:") { Some(s3_options(args, url, &secrets, source)?) } else { None };
-        let password = match (file(args.password_file.as_ref()), secrets.password) {
+        let is_s3 = url.starts_with("s3:");
+        let password_file = file(args.password_file.as_ref());
+        if is_s3 && secrets.is_empty() && password_file.is_none() {
+            return Err(source.missing(env::ACCESS_KEY, location_secret::ACCESS_KEY));
+        }
+        let options = if is_s3 { Some(s3_options(args, url, &secrets, source)?) } else { None };
+        let no_keys = secrets
+            .access_key
+            .is_none()
+            .then(|| source.missing(env::ACCESS_KEY, location_secret::ACCESS_KEY).to_string());
+        let password = match (password_file, secrets.password) {
             (Some(file), _) => password_from(&file)?,
             (None, Some(password)) => password,
-            (None, None) => return Err(source.missing("RESTIC_PASSWORD", location_secret::REPO_PASSWORD)),
+            (None, None) => return Err(source.missing(env::PASSWORD, location_secret::REPO_PASSWORD)),
         };
-        Ok(Self { location: Location::parse(url, options)?, password: Secret::new(password) })
+        Ok(Self { location: Location::parse(url, options)?, password: Secret::new(password), no_keys })
+    }
+
+    /// The repository that must be there; see [`Repository::open`].
+    pub fn open(&self) -> Result<Repository, Failure> {
+        Repository::open(&self.location, &self.password).map_err(|error| self.explain(error))
+    }
+
+    /// The repository that must be there, since it may not be made.
+    pub fn attach(&self) -> Result<Repository, Failure> {
+        Repository::open(&self.location, &self.password).map_err(|error| match error {
+            Error::NotARepository { .. } | Error::Unfinished { .. } => Failure::Repository(format!(
+                "{error}; that is not done here, for the location has `accessMode: ReadOnly`: the cluster that writes to it does \
+                 it, or what leads to it is wrong (`url`, `bucketName`, `prefix`, `volume`)"
+            )),
+            error => self.explain(error),
+        })
+    }
+
+    /// The repository, made if need be; see [`Repository::init`].
+    pub fn init(&self) -> Result<(Repository, InitOutcome), Failure> {
+        Repository::init(&self.location, &self.password, &InitOptions::default())
+            .map_err(|error| self.explain(error))
+    }
+
+    /// Forgotten keys are far more common than a role that is missing, so they are named first.
+    fn explain(&self, error: Error) -> Failure {
+        match (&error, &self.no_keys) {
+            (Error::Storage { cause, .. }, Some(no_keys))
+                if cause.kind == StorageErrorKind::NoCredentials =>
+            {
+                Failure::Configuration(format!("{no_keys}; {error}"))
+            }
+            _ => error.into(),
+        }
     }
 }
 
@@ -92,21 +143,57 @@ fn s3_options(
     secrets: &Secrets,
     source: SecretSource<'_>,
 ) -> Result<S3Options, Failure> {
-    let access_key = secrets
-        .access_key
-        .as_deref()
-        .ok_or_else(|| source.missing("AWS_ACCESS_KEY_ID", location_secret::ACCESS_KEY))?;
-    let secret_key = secrets
-        .secret_key
-        .as_deref()
-        .ok_or_else(|| source.missing("AWS_SECRET_ACCESS_KEY", location_secret::SECRET_KEY))?;
-    let mut options = S3Options::new(Secret::new(access_key), Secret::new(secret_key));
+    let mut options = S3Options::with_credentials(credentials(secrets, source)?);
     region(args.region.as_deref(), url).clone_into(&mut options.region);
     options.proxy = Proxy::FromEnvironment;
-    if let Some(file) = file(args.cacert.as_ref()) {
-        options.ca_pem = Some(fs::read(&file).map_err(|cause| unreadable("--cacert", &file, &cause))?);
-    }
+    options.addressing = if args.force_path_style { Addressing::Path } else { Addressing::VirtualHost };
+    options.tls = match file(args.cacert.as_ref()) {
+        _ if args.insecure_tls => TlsTrust::Anyone,
+        Some(file) => authorities(&file, non_empty(args.cacert_source.as_deref()), source)?,
+        None => TlsTrust::System,
+    };
     Ok(options)
+}
+
+/// The authorities in the file, which in a pod comes from a key of a Secret or `ConfigMap`: `Secret/<name>/<key>`.
+fn authorities(file: &Path, origin: Option<&str>, secrets: SecretSource<'_>) -> Result<TlsTrust, Failure> {
+    let parts: Vec<_> = origin.unwrap_or_default().splitn(3, '/').collect();
+    let (SecretSource::Secret { namespace, .. }, [kind, name, key]) = (secrets, parts.as_slice()) else {
+        let pem = fs::read(file).map_err(|cause| unreadable("--cacert", file, &cause))?;
+        return TlsTrust::authorities(pem)
+            .map_err(|reason| Failure::Configuration(format!("`--cacert {}`: {reason}", file.display())));
+    };
+    let pem = match fs::read(file) {
+        Ok(pem) => pem,
+        Err(cause) if cause.kind() == ErrorKind::NotFound => {
+            return Err(Failure::Configuration(format!(
+                "`caCert` of the location: {kind} `{name}` in namespace `{namespace}` does not exist or lacks the key `{key}`; \
+                 `kubectl -n {namespace} describe {} {name}` shows what it has",
+                kind.to_lowercase()
+            )));
+        }
+        Err(cause) => return Err(unreadable("--cacert", file, &cause)),
+    };
+    TlsTrust::authorities(pem).map_err(|reason| {
+        Failure::Configuration(format!(
+            "`caCert` of the location: key `{key}` of {kind} `{name}` in namespace `{namespace}`: {reason}"
+        ))
+    })
+}
+
+/// The keys; without any, whatever the place we run in gives.
+fn credentials(secrets: &Secrets, source: SecretSource<'_>) -> Result<S3Credentials, Failure> {
+    let secret = |text: &String| Secret::new(text);
+    match (&secrets.access_key, &secrets.secret_key) {
+        (Some(access_key), Some(secret_key)) => Ok(S3Credentials::Keys {
+            access_key: secret(access_key),
+            secret_key: secret(secret_key),
+            session_token: secrets.session_token.as_ref().map(secret),
+        }),
+        (None, None) if secrets.session_token.is_none() => Ok(S3Credentials::Ambient),
+        (None, _) => Err(source.missing(env::ACCESS_KEY, location_secret::ACCESS_KEY)),
+        (Some(_), None) => Err(source.missing(env::SECRET_KEY, location_secret::SECRET_KEY)),
+    }
 }
 
 /// The region that is asked for, else the one that a host such as `s3.eu-west-1.amazonaws.com` names. Servers other than AWS take
@@ -222,6 +309,7 @@ mod tests {
         Secrets {
             access_key: Some("key".into()),
             secret_key: Some("hunter2".into()),
+            session_token: None,
             password: Some("correct-horse".into()),
         }
     }
@@ -251,8 +339,78 @@ mod tests {
         let expected =
             "Secret `s3-creds` in namespace `ns` does not exist or lacks the key `restic_repo_password`";
         assert!(message.starts_with(expected), "{message}");
+        let nothing = || Secrets { access_key: None, secret_key: None, session_token: None, password: None };
+        assert!(refusal(&flags, nothing()).contains("lacks the key `access_key`"));
+        let token_alone =
+            Secrets { session_token: Some("token".into()), password: secrets().password, ..nothing() };
+        assert!(refusal(&flags, token_alone).contains("lacks the key `access_key`"));
         let message = refusal(&["--etcd-endpoints=http://h:1"], secrets());
         assert!(message.contains("`RESTIC_REPOSITORY`"), "{message}");
+    }
+
+    fn s3(flags: &[&str], secrets: Secrets) -> S3Options {
+        let flags = [&PLAIN, flags].concat();
+        let Location::S3(location) = backup(&flags, secrets).unwrap().storage.location else { panic!() };
+        location.options
+    }
+
+    #[test]
+    fn without_keys_the_place_is_asked_for_credentials() {
+        let none = Secrets { access_key: None, secret_key: None, ..secrets() };
+        assert!(matches!(s3(&[], none).credentials, S3Credentials::Ambient));
+        let with_token = Secrets { session_token: Some("token".into()), ..secrets() };
+        let S3Credentials::Keys { session_token, .. } = s3(&[], with_token).credentials else { panic!() };
+        assert_eq!(session_token, Some("token".into()));
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_trusted_are_told_by_the_object_they_come_from() {
+        let flags = |cacert: &'static str, source: &'static str| {
+            [
+                "--credentials=s3-creds",
+                "--policy=daily",
+                "--namespace=ns",
+                "--repository=s3:https://h/b",
+                cacert,
+                source,
+            ]
+        };
+        let missing =
+            refusal(&flags("--cacert=/none/ca.crt", "--cacert-source=Secret/s3-ca/root.pem"), secrets());
+        let expected = "`caCert` of the location: Secret `s3-ca` in namespace `ns` does not exist or lacks the key `root.pem`";
+        assert!(missing.starts_with(expected), "{missing}");
+        let no_pem =
+            refusal(&flags("--cacert=/etc/hostname", "--cacert-source=ConfigMap/m/ca.crt"), secrets());
+        assert!(no_pem.contains("key `ca.crt` of ConfigMap `m`") && no_pem.contains("PEM"), "{no_pem}");
+        let by_hand = refusal(&["--repository=s3:https://h/b", "--cacert=/etc/hostname"], secrets());
+        assert!(by_hand.contains("`--cacert /etc/hostname`") && by_hand.contains("PEM"), "{by_hand}");
+    }
+
+    #[test]
+    fn where_nothing_may_be_written_nothing_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("r");
+        let repository = format!("--repository={}", place.display());
+        let storage = || backup(&[&repository, "--etcd-endpoints=http://h:1"], secrets()).unwrap().storage;
+        let message = storage().attach().unwrap_err().to_string();
+        assert!(
+            message.contains("accessMode: ReadOnly") && message.contains("no repository at"),
+            "{message}"
+        );
+        assert!(!place.exists(), "it made something");
+        storage().init().unwrap();
+        storage().attach().unwrap();
+    }
+
+    #[test]
+    fn flags_say_how_the_server_is_reached() {
+        assert!(matches!(s3(&[], secrets()).tls, TlsTrust::System));
+        assert!(matches!(s3(&["--insecure-tls"], secrets()).tls, TlsTrust::Anyone));
+        assert!(matches!(s3(&["--insecure-tls=false"], secrets()).tls, TlsTrust::System));
+        assert_eq!(s3(&[], secrets()).addressing, Addressing::Path);
+        assert_eq!(s3(&["--force-path-style=false"], secrets()).addressing, Addressing::VirtualHost);
+        let message = refusal(&[&PLAIN[..], &["--cacert=/none/ca.crt"]].concat(), secrets());
+        assert!(message.contains("`--cacert /none/ca.crt`"), "{message}");
     }
 
     #[test]

@@ -3,10 +3,14 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{self, Read, Write},
+    net::{TcpListener, TcpStream},
     path::Path,
     process::{Command, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -210,20 +214,73 @@ fn the_error_is_left_where_the_kubelet_finds_it() {
     assert!(said.lines().count() == 1 && said.contains("initialise"), "{said}");
 }
 
-#[test]
-fn the_proxy_of_the_environment_is_asked_for_the_s3_server() {
-    let (s3, etcd) = servers();
-    let mut job = Job::new(&s3, &etcd);
-    job.set("RESTIC_REPOSITORY", "s3:http://s3.example.invalid:9000/bucket");
-    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    job.set("HTTP_PROXY", &format!("http://{}", proxy.local_addr().unwrap()));
+/// A proxy that refuses: it says what was asked.
+fn refusing_proxy() -> (String, thread::JoinHandle<String>) {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", proxy.local_addr().unwrap());
     let asked = thread::spawn(move || {
         let (mut connection, _) = proxy.accept().unwrap();
         let mut request = [0; 200];
         let count = connection.read(&mut request).unwrap();
         text(&request[..count])
     });
-    job.fails(&["init"], 4);
-    let request = asked.join().unwrap();
-    assert!(request.starts_with("GET http://s3.example.invalid:9000/bucket"), "{request}");
+    (url, asked)
+}
+
+/// A proxy that connects: it says whereto, each time.
+fn connecting_proxy() -> (String, mpsc::Receiver<String>) {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", proxy.local_addr().unwrap());
+    let (say, asked) = mpsc::channel();
+    thread::spawn(move || {
+        for mut client in proxy.incoming().flatten() {
+            let mut request = [0; 1000];
+            let count = client.read(&mut request).unwrap();
+            let request = text(&request[..count]);
+            let mut server = TcpStream::connect(request.split(' ').nth(1).unwrap()).unwrap();
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            let _ = say.send(request);
+            let (mut to_client, mut from_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || io::copy(&mut from_server, &mut to_client));
+            thread::spawn(move || io::copy(&mut client, &mut server));
+        }
+    });
+    (url, asked)
+}
+
+#[test]
+fn the_proxy_of_the_environment_is_asked_for_the_s3_server() {
+    let (s3, etcd) = servers();
+    for (path_style, expected) in [
+        ("true", "GET http://s3.example.invalid:9000/bucket"),
+        ("false", "GET http://bucket.s3.example.invalid:9000/?"),
+    ] {
+        let mut job = Job::new(&s3, &etcd);
+        job.set("RESTIC_REPOSITORY", "s3:http://s3.example.invalid:9000/bucket");
+        job.set("KUBEDR_FORCE_PATH_STYLE", path_style);
+        let (proxy, asked) = refusing_proxy();
+        job.set("HTTP_PROXY", &proxy);
+        job.fails(&["init"], 4);
+        let request = asked.join().unwrap();
+        assert!(request.starts_with(expected), "{request}");
+    }
+}
+
+#[test]
+fn a_certificate_is_trusted_by_its_authority_or_not_checked_at_all_also_behind_a_proxy() {
+    let (s3, etcd) = (S3Server::start_tls(), EtcdCluster::start());
+    let mut job = Job::new(&s3, &etcd);
+    let message = job.fails(&["init"], 4);
+    assert!(message.contains("`caCert`") && message.contains("`--cacert`"), "{message}");
+    let no_pem = tempfile::NamedTempFile::new().unwrap();
+    let message = job.fails(&["init", &format!("--cacert={}", no_pem.path().display())], 4);
+    assert!(message.contains("`caCert`") && message.contains("no PEM"), "{message}");
+    let (proxy, asked) = connecting_proxy();
+    job.set("HTTPS_PROXY", &proxy);
+    job.ok(&["init", &format!("--cacert={}", s3.ca_file().unwrap().display())]);
+    let connect = format!("CONNECT {} ", s3.endpoint().replace("https://", ""));
+    assert!(asked.try_iter().all(|request| request.starts_with(&connect)));
+    job.set("KUBEDR_INSECURE_TLS", "true");
+    job.ok(&["backup"]);
+    assert!(asked.try_iter().next().unwrap().starts_with(&connect));
 }

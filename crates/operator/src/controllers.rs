@@ -1,12 +1,16 @@
 //! The controllers, and what they have in common.
 
-mod legacy_finalizer;
+mod finalizers;
 pub mod location;
+pub mod maintenance;
 pub mod policy;
+pub mod record;
 pub mod restore;
+pub mod retention;
 pub mod run;
 #[cfg(test)]
 mod scenarios;
+mod surroundings;
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -30,6 +34,9 @@ const CONCURRENCY: u16 = 4;
 /// Shortest and longest time until a failed reconcile is tried again; in between it is a matter of chance, so that
 /// objects that failed together do not come back together.
 const RETRY: std::ops::Range<u64> = 2_000..8_000;
+
+/// Time until an object is looked at again when what belongs to it had not been listed yet.
+const CACHE_UNKNOWN_RETRY: Duration = Duration::from_millis(200);
 
 /// Runs a controller until `shutdown`; it ends when its reconciles under way have ended.
 pub async fn drive<K, C, E, F>(

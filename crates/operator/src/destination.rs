@@ -9,7 +9,8 @@ use kubedr_api::{AccessMode, BackupLocation, BackupLocationSpec, CaCertKey, CaCe
 use serde::{Deserialize, Serialize};
 
 const CA_VOLUME: &str = "ca-cert";
-const REPOSITORY_VOLUME: &str = "repository";
+/// Name of the volume that holds a repository, in a pod.
+pub const REPOSITORY_VOLUME: &str = "repository";
 
 /// A location's repository and how to reach it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -38,6 +39,9 @@ pub struct Destination {
     /// Claim of the volume that holds the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,
+    /// Node on which alone that volume can be mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 impl Destination {
@@ -69,6 +73,7 @@ impl Destination {
             force_path_style: *force_path_style,
             access_mode: *access_mode,
             claim: volume.as_ref().map(|volume| volume.claim_name.clone()),
+            node: volume.as_ref().and(location.status.as_ref()).and_then(|status| status.volume_node.clone()),
         }
     }
 
@@ -90,15 +95,16 @@ impl Destination {
             insecure_skip_tls_verify,
             force_path_style,
             access_mode,
-            // The pod mounts it.
+            // These two are the pod's.
             claim: _,
+            node: _,
         } = self;
         RepositoryTask {
             repository: repository.clone(),
             location: location.clone(),
             credentials: credentials.clone(),
             region: region.clone(),
-            has_ca_cert: ca_cert.is_some(),
+            ca_cert: ca_cert.clone(),
             insecure_skip_tls_verify: *insecure_skip_tls_verify,
             force_path_style: *force_path_style,
             access_mode: *access_mode,
@@ -119,7 +125,7 @@ impl Destination {
             };
             let mount = VolumeMount {
                 name: REPOSITORY_VOLUME.to_owned(),
-                mount_path: task::VOLUME_DIR.to_owned(),
+                mount_path: task::volume_dir(claim),
                 read_only: self.is_read_only().then_some(true),
                 ..VolumeMount::default()
             };
@@ -202,7 +208,7 @@ mod tests {
     fn a_claim_is_mounted_where_its_repository_is_said_to_be() {
         let volume = destination("{volume: {claimName: v}, prefix: p, credentials: c, accessMode: ReadOnly}");
         let (_, mount) = volume.volumes().remove(0);
-        assert_eq!((volume.repository.as_str(), mount.mount_path.as_str()), ("/repository/p", "/repository"));
+        assert_eq!((volume.repository.as_str(), mount.mount_path.as_str()), ("/claim/v/p", "/claim/v"));
         assert_eq!(mount.read_only, Some(true));
     }
 }

@@ -4,6 +4,8 @@
 //! - **It tells the truth about every run.** A job that dies or cannot start without reporting is told as `Failed` with
 //!   its reason, in the status and in one event, within 30 seconds of the fact. A success that the job has written is
 //!   never overwritten: each write is decided on a fresh read and refused by the API server if that has gone stale.
+//! - **It deletes a snapshot only because its record was deleted**, by retention or by hand. Which ones it tells the job one by
+//!   one, after a look at namespace and CRD: what goes with them stays in the repository.
 //! - **It holds no state.** All it knows is in the cluster; killed at any point and started again it goes on. What it has
 //!   told is noted on the Job.
 //! - **It reads no secret.** Of Secrets it watches the metadata; their content goes from the API server to the pods.
@@ -17,23 +19,25 @@
 //!
 //! | group | resource | verbs | for |
 //! |---|---|---|---|
-//! | kubedr.catalogicsoftware.com | backuplocations | get list watch patch | reading; annotation, legacy finalizer |
-//! | | backuplocations/status | patch | outcome of init jobs, conditions |
+//! | kubedr.catalogicsoftware.com | backuplocations | get list watch patch | reading; annotations, legacy finalizer |
+//! | | backuplocations/status | patch | outcome of jobs, conditions, pending deletions |
 //! | | metadatabackuppolicies | get list watch patch | reading; legacy finalizer |
 //! | | metadatabackuppolicies/status | patch | outcome of failed runs, conditions |
 //! | | metadatarestores | get list watch | reading |
 //! | | metadatarestores/status | patch | outcome of restores that failed |
-//! | | metadatabackuprecords | get | what a restore names |
+//! | | metadatabackuprecords | get list watch patch delete | reading, and what a restore names; finalizer; retention |
 //! | batch | cronjobs | get list watch create patch | one for each policy |
-//! | | jobs | get list watch create patch delete | init jobs; following runs; ending what cannot start |
+//! | | jobs | get list watch create patch delete | init and maintenance jobs; following runs; ending what cannot start |
 //! | (core) | pods | list watch | why a job failed or does not start; who uses a claim |
-//! | | persistentvolumeclaims | get | what a restore names |
+//! | | persistentvolumeclaims | get | what a restore or a location names |
 //! | | events | list create | the same; telling |
-//! | | secrets | list watch | metadata only: which version a location has |
+//! | | secrets configmaps | list watch | metadata only: which version a location has |
 //! | coordination.k8s.io | leases | create | leader election |
 //! | | leases `kubedr-operator` | get update | |
 //!
-//! In the cluster (`ClusterRole`): get namespace `kube-system`, whose UID marks the snapshots.
+//! In the cluster (`ClusterRole`): get namespace `kube-system`, whose UID marks the snapshots; get the own namespace and the CRD
+//! of records, which must not be on their way out when a snapshot is deleted; get nodes, metadata only: whether the one is still
+//! there that has a location's volume.
 //!
 //! `kubedr-operator release`, in its namespace (Role `kubedr-uninstall`, there while `helm uninstall` runs it):
 //!
@@ -56,11 +60,11 @@ mod logging;
 mod metrics;
 mod occasion;
 mod owner;
+mod placement;
 mod pod;
 mod readiness;
 mod release;
 mod report;
-#[cfg_attr(not(test), expect(dead_code, reason = "the controllers of retention are to call it"))]
 mod retention;
 mod serve;
 mod standing;

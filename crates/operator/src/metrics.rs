@@ -14,11 +14,25 @@ pub enum ControllerName {
     Run,
     /// Restores, which this version refuses.
     Restore,
+    /// Records, and what becomes of their snapshots.
+    Record,
+    /// Policies, and how many of their backups are kept.
+    Retention,
+    /// Locations, and the jobs that look after their repositories.
+    Maintenance,
 }
 
 impl ControllerName {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Location, Self::Policy, Self::Run, Self::Restore];
+    pub const ALL: [Self; 7] = [
+        Self::Location,
+        Self::Policy,
+        Self::Run,
+        Self::Restore,
+        Self::Record,
+        Self::Retention,
+        Self::Maintenance,
+    ];
 
     /// As it stands in labels and logs.
     #[must_use]
@@ -28,6 +42,9 @@ impl ControllerName {
             Self::Policy => "policy",
             Self::Run => "run",
             Self::Restore => "restore",
+            Self::Record => "record",
+            Self::Retention => "retention",
+            Self::Maintenance => "maintenance",
         }
     }
 }
@@ -96,7 +113,7 @@ mod tests {
         let text = Metrics::default().render();
         assert!(text.contains("kubedr_operator_leader 0\n"), "{text}");
         assert!(text.contains(r#"kubedr_operator_reconciles_total{controller="restore",outcome="error"} 0"#));
-        assert_eq!(text.matches("kubedr_operator_reconciles_total{").count(), 8);
+        assert_eq!(text.matches("kubedr_operator_reconciles_total{").count(), 14);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use kubedr_api::task::{self, Variables};
 
 use crate::destination::Destination;
 use crate::job_settings::JobSettings;
+use crate::placement;
 
 /// Name of the container that does the work.
 pub const CONTAINER: &str = "backup-job";
@@ -59,8 +60,11 @@ pub fn container(
 #[must_use]
 pub fn pod_spec(container: Container, destination: &Destination, settings: &JobSettings) -> PodSpec {
     let volumes: Vec<_> = destination.volumes().into_iter().map(|(volume, _)| volume).collect();
+    let node = destination.node.as_deref();
     PodSpec {
         volumes: Some(volumes).filter(|volumes| !volumes.is_empty()),
+        affinity: node.map(placement::on_node),
+        tolerations: node.map(|_| placement::tolerations()),
         containers: vec![container],
         restart_policy: Some("Never".to_owned()),
         service_account_name: Some(settings.service_account_name.clone()),

@@ -1,5 +1,7 @@
 //! Writes what became of a run: status, then event. Both may be repeated without harm.
 
+mod maintenance;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
@@ -14,6 +16,7 @@ use kubedr_api::{
 use crate::api_call::{ApiError, call};
 use crate::context::Context;
 use crate::occasion::short_hash;
+pub use maintenance::{Failure, forget_failed, sync_failed};
 
 /// Attempts to write a status that others write at the same time. Each conflict means that another writer got through.
 const ATTEMPTS: usize = 8;

@@ -14,7 +14,7 @@ use crate::admin::Admin;
 use crate::api_call::{ApiError, call};
 use crate::args::Args;
 use crate::context::Context;
-use crate::controllers::{location, policy, restore, run};
+use crate::controllers::{location, maintenance, policy, record, restore, retention, run};
 use crate::job_settings::{JobSettings, JobSettingsError};
 use crate::leader::{Elector, RETRY_PERIOD, Standing};
 
@@ -179,6 +179,9 @@ async fn control(ctx: Arc<Context>, stop: CancellationToken) {
         location::run(Arc::clone(&ctx), stop.clone()),
         policy::run(Arc::clone(&ctx), stop.clone()),
         run::run(Arc::clone(&ctx), stop.clone()),
-        restore::run(ctx, stop),
+        restore::run(Arc::clone(&ctx), stop.clone()),
+        record::run(Arc::clone(&ctx), stop.clone()),
+        retention::run(Arc::clone(&ctx), stop.clone()),
+        maintenance::run(ctx, stop),
     );
 }

@@ -124,7 +124,9 @@ const fn is_news(reason: ConditionReason) -> bool {
         | ConditionReason::ValidationFailed
         | ConditionReason::UpToDate
         | ConditionReason::RemovalsWithheld
-        | ConditionReason::RecordNameTaken => false,
+        | ConditionReason::RecordNameTaken
+        | ConditionReason::Deleted
+        | ConditionReason::Missing => false,
     }
 }
 

@@ -239,7 +239,7 @@ pub(crate) fn is_authentication_failure(error: &RusticError) -> bool {
 }
 
 /// The first error of type `E` below `error`.
-fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+pub(crate) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
     let mut next = error.source();
     while let Some(cause) = next {
         if let Some(found) = cause.downcast_ref::<E>() {

@@ -17,7 +17,7 @@
 //!
 //! # What it does not know
 //!
-//! Kubernetes, etcd, the environment, the clock of the caller. It is synchronous; the S3 client's runtime is its own.
+//! Kubernetes, etcd, the environment (but for [`S3Credentials::Ambient`]), the clock of the caller. It is synchronous; the S3 client's runtime is its own.
 //!
 //! # How the bytes go
 //!
@@ -53,7 +53,7 @@ pub use check::{CheckDepth, CheckReport};
 pub use contents::Contents;
 pub use error::{Error, ErrorClass};
 pub use init::{InitOptions, InitOutcome};
-pub use location::{Addressing, Location, Proxy, S3Location, S3Options};
+pub use location::{Addressing, Location, Proxy, S3Credentials, S3Location, S3Options, TlsTrust};
 pub use lock::{LockGuard, LockHolder, LockInfo, LockMode, LockOptions};
 pub use prune::{Amount, PrunePlan, PruneReport};
 pub use repository::Repository;

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::{Error, Secret, backend::MemoryStore};
+use crate::{
+    Error, Secret,
+    backend::{MemoryStore, check_certificates},
+};
 
 /// A place that holds, or will hold, one repository.
 #[derive(Debug, Clone)]
@@ -24,7 +27,7 @@ pub struct S3Location {
     pub bucket: String,
     /// Path inside the bucket, without slashes at its ends; empty for the bucket's root.
     pub prefix: String,
-    /// What the location's text does not say: region, keys, certificate authority.
+    /// What the location's text does not say: region, credentials, certificate authority.
     pub options: S3Options,
 }
 
@@ -33,16 +36,57 @@ pub struct S3Location {
 pub struct S3Options {
     /// Region used in signatures, and the one a new bucket is created in.
     pub region: String,
-    /// Access key ID.
-    pub access_key: Secret,
-    /// Secret access key.
-    pub secret_key: Secret,
-    /// PEM certificates trusted in addition to the system's.
-    pub ca_pem: Option<Vec<u8>>,
+    /// Who we are.
+    pub credentials: S3Credentials,
+    /// Whose certificates are accepted.
+    pub tls: TlsTrust,
     /// Where the bucket's name stands in a request.
     pub addressing: Addressing,
     /// Whether requests take a detour.
     pub proxy: Proxy,
+}
+
+/// Who we are for the S3 server.
+#[derive(Debug, Clone)]
+pub enum S3Credentials {
+    /// Whoever these keys belong to.
+    Keys {
+        /// Access key ID.
+        access_key: Secret,
+        /// Secret access key.
+        secret_key: Secret,
+        /// Given out together with keys that expire.
+        session_token: Option<Secret>,
+    },
+    /// The role that AWS, or what stands in for it, gives to whoever runs here. In this order: web identity (`AWS_ROLE_ARN`
+    /// and `AWS_WEB_IDENTITY_TOKEN_FILE`, exchanged at STS), container credentials
+    /// (`AWS_CONTAINER_CREDENTIALS_FULL_URI` or `…_RELATIVE_URI`), the instance profile (`IMDSv2`). They are renewed before
+    /// they expire.
+    ///
+    /// Only here this crate reads the environment, with the names that all AWS clients know, `AWS_ENDPOINT_URL_STS` and
+    /// `AWS_EC2_METADATA_SERVICE_ENDPOINT` among them; keys and profile files of the environment are left alone.
+    Ambient,
+}
+
+/// Whose certificates are accepted.
+#[derive(Debug, Clone, Default)]
+pub enum TlsTrust {
+    /// Those that the system's authorities have signed.
+    #[default]
+    System,
+    /// Those too that these authorities have signed (PEM).
+    Authorities(Vec<u8>),
+    /// Everybody's, for whatever name and date: whoever sits on the way can read and change the requests. Of STS, where
+    /// ambient credentials come from, the system's rules are asked all the same.
+    Anyone,
+}
+
+impl TlsTrust {
+    /// These authorities, or what is wrong with them.
+    pub fn authorities(pem: Vec<u8>) -> Result<Self, String> {
+        check_certificates(&pem)?;
+        Ok(Self::Authorities(pem))
+    }
 }
 
 /// Whether requests go to the server itself.
@@ -69,11 +113,16 @@ impl S3Options {
     /// Options for these keys: region `us-east-1`, the system's certificate authorities, path-style addressing, no proxy.
     #[must_use]
     pub fn new(access_key: Secret, secret_key: Secret) -> Self {
+        Self::with_credentials(S3Credentials::Keys { access_key, secret_key, session_token: None })
+    }
+
+    /// As [`S3Options::new`], for any credentials.
+    #[must_use]
+    pub fn with_credentials(credentials: S3Credentials) -> Self {
         Self {
             region: "us-east-1".to_owned(),
-            access_key,
-            secret_key,
-            ca_pem: None,
+            credentials,
+            tls: TlsTrust::System,
             addressing: Addressing::Path,
             proxy: Proxy::Direct,
         }
@@ -95,8 +144,8 @@ impl Location {
         }
         if let Some(rest) = text.strip_prefix("s3:") {
             let (endpoint, bucket, prefix) = split_s3(rest).map_err(refuse)?;
-            let options =
-                options.ok_or_else(|| refuse("an S3 location needs an access key and a secret key"))?;
+            let options = options
+                .ok_or_else(|| refuse("an S3 location needs credentials: an access key and a secret key"))?;
             return Ok(Self::S3(S3Location { endpoint, bucket, prefix, options }));
         }
         if let Some(path) = text.strip_prefix("local:") {
@@ -148,6 +197,9 @@ fn split_s3(rest: &str) -> Result<(String, String, String), &'static str> {
         return Err("it names no bucket; expected `s3:http://host:port/bucket`");
     };
     let prefix: Vec<&str> = parts.collect();
+    if prefix.iter().any(|part| matches!(*part, "." | "..")) {
+        return Err("the path in the bucket must not contain `.` or `..`");
+    }
     Ok((format!("{scheme}://{host}"), bucket.to_owned(), prefix.join("/")))
 }
 
@@ -212,6 +264,7 @@ mod tests {
             ("sftp:host:/path", "not supported"),
             ("rest:http://host/", "not supported"),
             ("s3:http://user:hunter2@host/bucket", "user or password"),
+            ("s3:http://host/bucket/a/../b", "`..`"),
         ] {
             let message = Location::parse(text, Some(options())).unwrap_err().to_string();
             assert!(message.contains(reason), "{text}: {message}");
@@ -227,9 +280,13 @@ mod tests {
 
     #[test]
     fn debug_output_holds_no_key() {
-        let location =
-            Location::parse("s3:http://h/b", Some(S3Options::new("AKIA1".into(), "hunter2".into())));
+        let credentials = S3Credentials::Keys {
+            access_key: "AKIA1".into(),
+            secret_key: "hunter2".into(),
+            session_token: Some("IQoJ".into()),
+        };
+        let location = Location::parse("s3:http://h/b", Some(S3Options::with_credentials(credentials)));
         let text = format!("{location:?}");
-        assert!(!text.contains("AKIA1") && !text.contains("hunter2"), "{text}");
+        assert!(!["AKIA1", "hunter2", "IQoJ"].iter().any(|secret| text.contains(secret)), "{text}");
     }
 }

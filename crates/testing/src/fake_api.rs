@@ -40,6 +40,12 @@ impl FakeApi {
         self.state().objects.get(path).cloned().unwrap_or(Value::Null)
     }
 
+    /// The objects of this collection.
+    #[must_use]
+    pub fn all(&self, collection: &str) -> Vec<Value> {
+        self.state().list(collection)["items"].as_array().cloned().unwrap_or_default()
+    }
+
     /// Puts an object at this path, with a new resource version.
     pub fn put(&self, path: &str, object: Value) {
         self.state().store(path, object);
@@ -138,12 +144,27 @@ impl State {
                 }
                 let mut merged = if method == Method::PUT { Value::Null } else { known };
                 merge(&mut merged, body);
+                if is_deleted(&merged) && !has_finalizers(&merged) {
+                    self.objects.remove(&object_path);
+                    return (200, merged);
+                }
                 (200, self.store(&object_path, merged))
             }
             ("PATCH", None) if body.get("apiVersion").is_some() && !path.ends_with("/status") => {
                 (201, self.store(path, body))
             }
-            ("DELETE", Some(object)) => {
+            ("DELETE", Some(mut object)) => {
+                let meant = &body["preconditions"];
+                let is_meant = |key| meant[key].is_null() || meant[key] == object["metadata"][key];
+                if !is_meant("uid") || !is_meant("resourceVersion") {
+                    return status(409, "the object is not the one that was meant");
+                }
+                if has_finalizers(&object) {
+                    if !is_deleted(&object) {
+                        object["metadata"]["deletionTimestamp"] = json!(jiff::Timestamp::now().to_string());
+                    }
+                    return (200, self.store(&object_path, object));
+                }
                 self.objects.remove(&object_path);
                 (200, object)
             }
@@ -171,6 +192,14 @@ impl State {
             .collect();
         json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items})
     }
+}
+
+fn is_deleted(object: &Value) -> bool {
+    object["metadata"]["deletionTimestamp"].is_string()
+}
+
+fn has_finalizers(object: &Value) -> bool {
+    object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
 }
 
 /// The part of a list that `limit` and `continue` ask for. The token is the number of items that came before.

@@ -5,8 +5,8 @@
 //! server listens on a free port of the loopback interface, keeps its data in a directory of its own, and ends with the test,
 //! even when the test process is killed.
 //!
-//! One thing cannot be had from a real server: an API server that refuses, fails and conflicts just when a test wants it. For
-//! that there is [`FakeApi`].
+//! Two things cannot be had from a real server: an API server that refuses, fails and conflicts just when a test wants it,
+//! and the endpoints by which AWS gives roles to those who run there. For these there are [`FakeApi`] and [`RoleServer`].
 //!
 //! Nothing here is skipped: a missing tool ends the test with the command that builds it. As in any test code, what goes wrong
 //! panics with the cause.
@@ -18,6 +18,7 @@ mod fake_api;
 mod pki;
 mod process;
 mod restic;
+mod role_server;
 mod s3;
 mod tool;
 
@@ -26,5 +27,6 @@ pub use fake_api::FakeApi;
 pub use pki::{ClientFiles, KeyKind, Pki};
 pub use process::{ServerProcess, free_port, wait_until};
 pub use restic::{Restic, assert_success, text};
+pub use role_server::{CONTAINER_TOKEN, ROLE_ARN, RoleServer, WEB_IDENTITY_TOKEN};
 pub use s3::{Account, S3Server};
 pub use tool::{command, run, tool};

@@ -105,6 +105,12 @@ impl S3Server {
         &self.owner.secret_key
     }
 
+    /// The server's owner.
+    #[must_use]
+    pub fn owner(&self) -> &Account {
+        &self.owner
+    }
+
     /// The authority that signed the server's certificate, as PEM; `None` without TLS.
     #[must_use]
     pub fn ca_pem(&self) -> Option<String> {

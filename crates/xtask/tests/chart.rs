@@ -144,10 +144,15 @@ fn operator_and_job_have_accounts_of_their_own() {
 }
 
 #[test]
-fn the_only_right_outside_the_namespace_is_to_read_kube_system() {
+fn the_only_rights_outside_the_namespace_are_to_read_what_tells_the_cluster_and_whether_records_stay() {
     let objects = objects(&[]);
     let roles: Vec<&Value> = objects.iter().filter(|o| o["kind"] == "ClusterRole").collect();
-    let expected = json!([{ "apiGroups": [""], "resources": ["namespaces"], "resourceNames": ["kube-system"], "verbs": ["get"] }]);
+    let expected = json!([
+        { "apiGroups": [""], "resources": ["namespaces"], "resourceNames": ["kube-system", "backup"], "verbs": ["get"] },
+        { "apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"],
+          "resourceNames": ["metadatabackuprecords.kubedr.catalogicsoftware.com"], "verbs": ["get"] },
+        { "apiGroups": [""], "resources": ["nodes"], "verbs": ["get"] },
+    ]);
     assert_eq!(roles.len(), 1);
     assert_eq!(roles[0]["rules"], expected);
 }
@@ -195,15 +200,18 @@ fn the_operator_has_the_verbs_that_it_uses_and_no_other() {
             "batch jobs: create delete get list patch watch",
             "coordination leases (kubedr-operator): get update",
             "coordination leases: create",
+            "core configmaps: list watch",
             "core events: create list",
+            "core persistentvolumeclaims: get",
             "core pods: list watch",
             "core secrets: list watch",
             "kubedr backuplocations/status: patch",
             "kubedr backuplocations: get list patch watch",
             "kubedr metadatabackuppolicies/status: patch",
             "kubedr metadatabackuppolicies: get list patch watch",
+            "kubedr metadatabackuprecords: delete get list patch watch",
             "kubedr metadatarestores/status: patch",
-            "kubedr metadatarestores: list watch",
+            "kubedr metadatarestores: get list watch",
         ]
     );
 }
@@ -220,6 +228,8 @@ fn the_job_has_the_verbs_that_it_uses_and_no_other() {
             "kubedr metadatabackuppolicies: get",
             "kubedr metadatabackuprecords/status: patch",
             "kubedr metadatabackuprecords: create get",
+            "kubedr metadatarestores/status: patch",
+            "kubedr metadatarestores: get patch",
         ]
     );
 }
@@ -328,10 +338,18 @@ fn proxy_pull_secrets_priority_and_capabilities_reach_the_jobs() {
         "priorityClassName=\"system-cluster-critical\"",
         "job.addCapabilities=[\"DAC_READ_SEARCH\"]",
         "job.activeDeadlineSeconds=7200",
+        "job.env={\"AWS_ROLE_ARN\":\"arn:aws:iam::1:role/backup\"}",
+        "job.serviceAccount={\"annotations\":{\"eks.amazonaws.com/role-arn\":\"arn:aws:iam::1:role/backup\"}}",
     ]);
+    let annotations = &object(&objects, "ServiceAccount", "kubedr-backup-job")["metadata"]["annotations"];
+    assert_eq!(annotations["eks.amazonaws.com/role-arn"], "arn:aws:iam::1:role/backup");
     let settings = job_settings(&objects);
-    let proxy = json!([{ "name": "HTTPS_PROXY", "value": "http://proxy:3128" }, { "name": "NO_PROXY", "value": ".svc" }]);
-    assert_eq!(settings["env"], proxy);
+    let variables = json!([
+        { "name": "HTTPS_PROXY", "value": "http://proxy:3128" },
+        { "name": "NO_PROXY", "value": ".svc" },
+        { "name": "AWS_ROLE_ARN", "value": "arn:aws:iam::1:role/backup" },
+    ]);
+    assert_eq!(settings["env"], variables);
     assert_eq!(settings["imagePullSecrets"], json!([{ "name": "pull" }]));
     assert_eq!(settings["priorityClassName"], "system-cluster-critical");
     assert_eq!(settings["addCapabilities"], json!(["DAC_READ_SEARCH"]));

@@ -89,6 +89,13 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
     (POLICY, "destination", "''", &["spec.destination", "BackupLocation"]),
     (POLICY, "retainNumBackups", "-1", &["spec.retainNumBackups", "0"]),
     (POLICY, "retainNumBackups", "many", &["spec.retainNumBackups", "integer"]),
+    (POLICY, "retention", "{}", &["spec.retention", "at least one rule"]),
+    (POLICY, "retention", "{keepDaily: 0}", &["spec.retention.keepDaily", "1 or more"]),
+    (POLICY, "retention", "{keepLast: -1}", &["spec.retention.keepLast", "greater than or equal to 0"]),
+    (POLICY, "retention", "{keepYearly: many}", &["spec.retention.keepYearly", "integer"]),
+    (POLICY, "retention", "{keepWithin: soon}", &["spec.retention.keepWithin", "such as 2y5m7d3h"]),
+    (POLICY, "retention", "{keepWithin: 0d}", &["spec.retention.keepWithin", "more than zero"]),
+    (POLICY, "retention", "{keepWithin: '-3d'}", &["spec.retention.keepWithin", "such as 2y5m7d3h"]),
     (POLICY, "suspend", "'no'", &["spec.suspend", "boolean"]),
     (POLICY, "options", "{master-node: x}", &["spec.options", "master-node-label-name"]),
     (LOCATION, "url", "10.96.57.3:9000", &["spec.url", "https://"]),
@@ -97,6 +104,30 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
     (LOCATION, "url", "''", &["spec.url"]),
     (LOCATION, "bucketName", "''", &["spec.bucketName"]),
     (LOCATION, "bucketName", "Upper_Case", &["spec.bucketName", "lower-case"]),
+    (LOCATION, "prefix", "clusters/../berlin", &["spec.prefix", "without `.` and `..`"]),
+    (LOCATION, "prefix", "..", &["spec.prefix", "without `.` and `..`"]),
+    (LOCATION, "prefix", "./berlin", &["spec.prefix", "without `.` and `..`"]),
+    (LOCATION, "prefix", "/berlin", &["spec.prefix", "single slashes"]),
+    (LOCATION, "prefix", "berlin/", &["spec.prefix", "single slashes"]),
+    (LOCATION, "prefix", "clusters//berlin", &["spec.prefix", "single slashes"]),
+    (LOCATION, "prefix", "''", &["spec.prefix"]),
+    (LOCATION, "volume", "{claimName: disk}", &["spec", "either url and bucketName, or volume"]),
+    (LOCATION, "region", "eu west", &["spec.region", "eu-west-1"]),
+    (LOCATION, "caCert", "{}", &["spec.caCert", "either secret or configMap"]),
+    (
+        LOCATION,
+        "caCert",
+        "{secret: {name: a}, configMap: {name: a}}",
+        &["spec.caCert", "either secret or configMap"],
+    ),
+    (LOCATION, "caCert", "{secret: {name: A_b}}", &["spec.caCert.secret.name", "name of a Secret"]),
+    (LOCATION, "caCert", "{configMap: {name: a, key: 'a b'}}", &["spec.caCert.configMap.key", "key of"]),
+    (LOCATION, "insecureSkipTLSVerify", "'yes'", &["spec.insecureSkipTLSVerify", "boolean"]),
+    (LOCATION, "accessMode", "ReadSome", &["spec.accessMode", "ReadOnly"]),
+    (LOCATION, "validationFrequency", "hourly", &["spec.validationFrequency", "such as 30m"]),
+    (LOCATION, "validationFrequency", "0s", &["spec.validationFrequency", "at least a minute"]),
+    (LOCATION, "validationFrequency", "59s", &["spec.validationFrequency", "at least a minute"]),
+    (LOCATION, "validationFrequency", "8761h", &["spec.validationFrequency", "at most a year"]),
     (LOCATION, "credentials", "''", &["spec.credentials", "name of a Secret"]),
 ];
 
@@ -149,17 +180,15 @@ fn names_that_no_cronjob_or_label_can_bear_are_refused() {
             let said = refused(t, &manifest(kind, &name, "", None))?;
             contains_all(&said, &["metadata.name", &format!("at most {limit} characters")])?;
         }
-        for (kind, field) in [
-            (POLICY, "destination"),
-            (POLICY, "schedule"),
-            (LOCATION, "url"),
-            (LOCATION, "bucketName"),
-            (LOCATION, "credentials"),
-        ] {
+        for (kind, field) in [(POLICY, "destination"), (POLICY, "schedule"), (LOCATION, "credentials")] {
             contains_all(
                 &refused(t, &manifest(kind, t.name(), field, None))?,
                 &[&format!("spec.{field}"), "Required"],
             )?;
+        }
+        for field in ["url", "bucketName"] {
+            let said = refused(t, &manifest(LOCATION, t.name(), field, None))?;
+            contains_all(&said, &["spec", "either url and bucketName, or volume"])?;
         }
         let empty = refused(t, &manifest(POLICY, "''", "", None))?;
         ensure!(empty.contains("name"), "{empty}");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 const INITIALIZED: &str = "initialized.annotations.kubedr.catalogicsoftware.com";
 
 /// The init pods of the location, oldest first.
-fn init_pods(t: &Case) -> Result<Vec<Value>> {
+pub fn init_pods(t: &Case) -> Result<Vec<Value>> {
     let query = format!("labelSelector=kubedr.backuploc%3D{},kubedr.type%3Dbackuploc-init", t.name());
     let mut pods = t.api().list(&resource(t.namespace(), "pods"), &query)?;
     pods.sort_by_key(|pod| pod["metadata"]["creationTimestamp"].to_string());
@@ -31,7 +31,7 @@ fn await_init_end(t: &Case, phase: &str) -> Result<(Value, Value)> {
 }
 
 /// Waits until the location is said to have failed, checks that nothing claims a success, and gives back the message.
-fn expect_init_failed(t: &Case, parts: &[&str]) -> Result<String> {
+pub fn expect_init_failed(t: &Case, parts: &[&str]) -> Result<String> {
     let found = until("the status says that initialisation failed", seconds(240), || {
         let found = location(t)?;
         ensure!(found["status"]["initStatus"] == "Failed", "its status: {}", found["status"]);

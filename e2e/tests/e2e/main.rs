@@ -8,6 +8,7 @@ mod chart;
 mod input;
 mod location;
 mod operator;
+mod places;
 mod restore;
 mod retention;
 mod schedule;

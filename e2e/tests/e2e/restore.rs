@@ -14,7 +14,7 @@ fn back_up(t: &Case) -> Result<String> {
 }
 
 /// Whether the volume holds the cluster's etcd and the node's certificates.
-fn holds_the_cluster(t: &Case, volume: &Volume) -> Result<()> {
+pub fn holds_the_cluster(t: &Case, volume: &Volume) -> Result<()> {
     let path = volume.path(t)?;
     ensure!(restored_etcd(&path)?.count("/registry/namespaces/") >= 4, "Kubernetes' own keys");
     same_tree(&path.join("data/certificates"), &t.cluster().pki())?;

@@ -25,13 +25,18 @@ pub struct InitReporter {
     pub generation: i64,
     /// Resource version of the Secret that the Job uses.
     pub credentials_version: String,
+    /// Node on which the Job runs, if all others have to run there too.
+    pub volume_node: Option<String>,
 }
 
 impl Reporter<InitDone> for InitReporter {
     async fn tell(&self, word: &Word<InitDone>, patience: Patience) -> Result<(), String> {
         let outcome = match word {
             Word::Started => InitOutcome::Started,
-            Word::Completed(done) => InitOutcome::Completed(done.repository_id.clone()),
+            Word::Completed(done) => InitOutcome::Completed {
+                repository_id: done.repository_id.clone(),
+                volume_node: self.volume_node.clone(),
+            },
             Word::Failed(message) => InitOutcome::Failed(message.clone()),
         };
         let what = format!("writing the status of location `{}`", self.location);

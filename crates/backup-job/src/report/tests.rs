@@ -190,6 +190,7 @@ fn init_reporter(api: &FakeApi, generation: i64) -> InitReporter {
         job_uid: "i1".into(),
         generation,
         credentials_version: "5".into(),
+        volume_node: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Whole reconciles against the fake API server: what is written, and in which order.
 
+mod deletion;
+
 use std::sync::Arc;
 
 use kube::core::DeserializeGuard;
@@ -80,7 +82,10 @@ async fn reconcile_location(api: &FakeApi) {
     let (secrets, mut writer) = store();
     writer.apply_watcher_event(&kube::runtime::watcher::Event::Init);
     writer.apply_watcher_event(&kube::runtime::watcher::Event::InitDone);
-    let shared = Arc::new(location::Locations { ctx: context(api), secrets });
+    let (config_maps, mut writer) = store();
+    writer.apply_watcher_event(&kube::runtime::watcher::Event::Init);
+    writer.apply_watcher_event(&kube::runtime::watcher::Event::InitDone);
+    let shared = Arc::new(location::Locations { ctx: context(api), secrets, config_maps });
     location::reconcile(watched(api, LOCATION), shared).await.unwrap();
 }
 
@@ -146,6 +151,42 @@ async fn a_refused_init_job_is_told_once() {
     api.take_writes();
     reconcile_location(&api).await;
     assert_eq!(api.take_writes(), [format!("POST {JOBS}"), format!("POST {EVENTS}")]);
+}
+
+const CLAIM: &str = "/api/v1/namespaces/ns/persistentvolumeclaims/disk";
+const NODE: &str = "/api/v1/nodes/m1";
+
+#[tokio::test]
+async fn a_volume_is_told_of_until_its_claim_is_there_and_looked_for_again_when_its_node_is_gone() {
+    let api = FakeApi::default();
+    put_location(&api, &json!({"spec": {"volume": {"claimName": "disk"}, "credentials": "creds"}}));
+    reconcile_location(&api).await;
+    let status = api.get(LOCATION)["status"].clone();
+    assert_eq!(
+        (&status["initStatus"], &status["conditions"][0]["reason"]),
+        (&json!("Failed"), &json!("InitFailed"))
+    );
+    assert!(status["initErrorMessage"].as_str().unwrap().contains("PersistentVolumeClaim `disk`"));
+    assert_eq!(count(&api.take_writes(), &format!("POST {JOBS}")), 0);
+
+    api.put(CLAIM, json!({"metadata": {"name": "disk"}, "spec": {"accessModes": ["ReadWriteOnce"]}}));
+    reconcile_location(&api).await;
+    assert_eq!(count(&api.take_writes(), &format!("POST {JOBS}")), 1);
+
+    // The job has told on which node it was.
+    let initialised = json!({"initStatus": "Completed", "observedGeneration": 1, "credentialsVersion": "", "volumeNode": "m1"});
+    put_location(
+        &api,
+        &json!({"spec": {"volume": {"claimName": "disk"}, "credentials": "creds"}, "status": initialised}),
+    );
+    api.put(NODE, json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "m1"}}));
+    reconcile_location(&api).await;
+    assert_eq!(api.get(LOCATION)["status"]["conditions"][0]["reason"], "Initialized");
+    api.remove(NODE);
+    reconcile_location(&api).await;
+    let condition = api.get(LOCATION)["status"]["conditions"][0].clone();
+    assert_eq!(condition["reason"], "Initializing");
+    assert!(condition["message"].as_str().unwrap().contains("node `m1`"), "{condition}");
 }
 
 #[tokio::test]

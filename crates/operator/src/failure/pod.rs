@@ -5,6 +5,7 @@ use kube::ResourceExt;
 use kubedr_api::names::{exit_code, job_type, label};
 use kubedr_api::shorten;
 
+use crate::destination::REPOSITORY_VOLUME;
 use crate::pod::CONTAINER;
 
 /// Longest part of a message that comes from a pod, in bytes.
@@ -88,13 +89,24 @@ fn unscheduled(pod: &Pod) -> PodState {
     let scheduled = conditions.and_then(|all| all.iter().find(|condition| condition.type_ == "PodScheduled"));
     match scheduled {
         Some(no) if no.status == "False" && no.reason.as_deref() == Some("Unschedulable") => {
-            let advice = if pod.labels().get(label::TYPE).is_some_and(|type_| type_ == job_type::BACKUP) {
+            let said = shorten(no.message.as_deref().unwrap_or_default(), MESSAGE_MAX);
+            // The pod that has it is another job of the location, which ends.
+            if said.contains("ReadWriteOncePod") {
+                return PodState::Waiting(format!("pod `{name}` waits for its volume: {said}"));
+            }
+            let advice = if let Some(claim) = repository_claim(pod) {
+                &format!(
+                    "; the repository is on PersistentVolumeClaim `{claim}`: a master node has to be able to mount it{}",
+                    pinned_to(pod).map_or_else(String::new, |node| format!(
+                        ", and it was last mounted on node `{node}`"
+                    ))
+                )
+            } else if pod.labels().get(label::TYPE).is_some_and(|type_| type_ == job_type::BACKUP) {
                 "; a backup needs a node with the master label (`spec.options.master-node-label-name` of the policy) and \
                  room for its requests"
             } else {
                 ""
             };
-            let said = shorten(no.message.as_deref().unwrap_or_default(), MESSAGE_MAX);
             PodState::Blocked(format!("no node can take pod `{name}`: {said}{advice}"))
         }
         Some(yes) if yes.status == "True" => {
@@ -102,6 +114,21 @@ fn unscheduled(pod: &Pod) -> PodState {
         }
         _ => PodState::Waiting(format!("pod `{name}` has no node yet")),
     }
+}
+
+/// The claim that holds the repository, if a volume does.
+fn repository_claim(pod: &Pod) -> Option<&str> {
+    let volumes = pod.spec.as_ref()?.volumes.as_ref()?;
+    let volume = volumes.iter().find(|volume| volume.name == REPOSITORY_VOLUME)?;
+    Some(&volume.persistent_volume_claim.as_ref()?.claim_name)
+}
+
+/// The one node that the pod may run on.
+fn pinned_to(pod: &Pod) -> Option<&str> {
+    let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
+    let terms = &affinity.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms;
+    let field = terms.first()?.match_fields.as_ref()?.first()?;
+    field.values.as_ref()?.first().map(String::as_str)
 }
 
 fn why_ended(pod: &Pod, ended: &ContainerStateTerminated) -> String {

@@ -225,3 +225,28 @@ fn a_job_that_is_going_to_fail_has_failed_though_its_pod_cannot_be_removed() {
     assert!(ended_at(&job).is_some());
     assert!(matches!(diagnose(&job, &[], &[]), Verdict::Failed(_)));
 }
+
+#[test]
+fn a_pod_that_cannot_get_its_repositorys_volume_is_told_by_the_claim_and_the_node_that_had_it() {
+    let unscheduled = |said: &str| {
+        let mut pod = pod(&format!(
+            "{{phase: Pending, conditions: [{{type: PodScheduled, status: 'False', reason: Unschedulable, message: '{said}'}}]}}"
+        ));
+        pod.spec = serde_norway::from_str(
+            "{containers: [], affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: \
+             [{matchFields: [{key: metadata.name, operator: In, values: [m1]}]}]}}}, volumes: [{name: repository, \
+             persistentVolumeClaim: {claimName: disk}}]}",
+        )
+        .unwrap();
+        pod
+    };
+    let message = why_stuck(unscheduled("0/3 nodes are available: node affinity conflict"), &[]);
+    assert!(
+        message.contains("PersistentVolumeClaim `disk`") && message.contains("on node `m1`"),
+        "{message}"
+    );
+    let busy = unscheduled(
+        "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",
+    );
+    assert!(matches!(diagnose(&job(""), &[busy], &[]), Verdict::Starting(_)), "it waits for another job");
+}

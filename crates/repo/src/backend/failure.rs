@@ -29,6 +29,12 @@ pub enum StorageErrorKind {
     BucketTaken,
     /// The server does not know the access key, or the secret key is wrong.
     WrongKeys,
+    /// The keys were good for a time, which is over.
+    Expired,
+    /// No keys were given, and the place we run in gives none.
+    NoCredentials,
+    /// The place we run in names a role for us, and does not give us its keys.
+    RoleRefused,
     /// The keys are known but not allowed to do this.
     AccessDenied,
     /// The bucket is in another region than the one we signed for.
@@ -65,20 +71,35 @@ impl StorageErrorKind {
                 "the bucket does not exist: check its name, or initialise the location again"
             }
             Self::BucketTaken => "the bucket belongs to somebody else: choose another bucket name",
-            Self::WrongKeys => "the server refused the credentials: check access_key and secret_key",
+            Self::WrongKeys => {
+                "the server refused the credentials: check access_key and secret_key, and session_token if there is one"
+            }
+            Self::Expired => {
+                "the credentials have expired: put new ones in their place, session_token included, or none at all where \
+                 the pods have a role of their own"
+            }
+            Self::NoCredentials => {
+                "put access_key and secret_key into the location's Secret (`AWS_ACCESS_KEY_ID` and \
+                 `AWS_SECRET_ACCESS_KEY` of the job), or give the pods a role: annotate their service account, or let \
+                 them reach the instance's metadata"
+            }
+            Self::RoleRefused => {
+                "check that the role exists and trusts the pods' service account, and that whoever gives it can be reached"
+            }
             Self::AccessDenied => {
                 "the keys may not do this: the bucket belongs to somebody else, or their policy lacks the permission"
             }
             Self::WrongRegion => {
-                "set the region the bucket is in: `AWS_REGION` of the job, `job.region` of the chart"
+                "set the region the bucket is in: `region` of the location, `job.region` of the chart, `AWS_REGION` of the \
+                 job"
             }
             Self::ClockSkew => "set the clocks of this machine and of the server",
             Self::Unreachable => {
                 "nothing answers at the endpoint: check URL, network and that the server runs"
             }
             Self::Untrusted => {
-                "the server's certificate is not trusted: give the job its certificate authority (`--cacert`; a \
-                 location in a cluster needs a publicly trusted certificate)"
+                "the server's certificate is not trusted: give its certificate authority (`caCert` of the location, \
+                 `--cacert` of the job), or the server a certificate for this name and date"
             }
             Self::NotS3 => {
                 "the endpoint does not answer like an S3 server: check scheme (http or https), host and port"

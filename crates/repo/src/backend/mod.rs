@@ -22,6 +22,7 @@ pub use failure::{StorageError, StorageErrorKind};
 pub(crate) use failure::{chain as failure_chain, one_line};
 pub(crate) use kind::FileKind;
 pub use memory::MemoryStore;
+pub(crate) use s3::check_certificates;
 
 use crate::Location;
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use kubedr_repo::{BackupRequest, InitOptions, Location, Repository, S3Options, Secret, Source};
+use kubedr_repo::{BackupRequest, InitOptions, Location, Repository, S3Options, Secret, Source, TlsTrust};
 use kubedr_testing::S3Server;
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
@@ -25,7 +25,9 @@ pub fn bucket(server: &S3Server, name: &str) -> Location {
 /// A bucket of the server, with these keys.
 pub fn bucket_with(server: &S3Server, name: &str, access_key: &str, secret_key: &str) -> Location {
     let mut options = S3Options::new(Secret::new(access_key), Secret::new(secret_key));
-    options.ca_pem = server.ca_pem().map(String::into_bytes);
+    if let Some(pem) = server.ca_pem() {
+        options.tls = TlsTrust::Authorities(pem.into_bytes());
+    }
     Location::parse(&server.repository(name), Some(options)).unwrap()
 }
 

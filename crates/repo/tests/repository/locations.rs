@@ -6,7 +6,7 @@ use std::{
 };
 
 use kubedr_repo::{
-    Error, ErrorClass, InitOptions, InitOutcome, Location, Repository, S3Options, StorageErrorKind,
+    Error, ErrorClass, InitOptions, InitOutcome, Location, Repository, S3Options, StorageErrorKind, TlsTrust,
 };
 use kubedr_testing::{S3Server, free_port};
 use tempfile::TempDir;
@@ -152,7 +152,7 @@ fn a_server_with_its_own_authority_is_trusted_only_with_that_authority() {
     let untrusting = Location::parse(&server.repository("backups"), Some(keys())).unwrap();
     let begin = Instant::now();
     let error = Repository::open(&untrusting, &PASSWORD.into()).unwrap_err();
-    assert_refused(&error, StorageErrorKind::Untrusted, &["UnknownIssuer", "certificate authority"]);
+    assert_refused(&error, StorageErrorKind::Untrusted, &["UnknownIssuer", "`caCert`", "`--cacert`"]);
     assert!(!error.is_temporary());
     assert!(begin.elapsed() < Duration::from_secs(2), "a refused certificate was retried");
 
@@ -175,10 +175,10 @@ fn https_to_a_plain_server_is_told() {
 fn a_file_that_is_no_certificate_is_told() {
     for pem in ["", "rubbish", "-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n"] {
         let mut options = S3Options::new("key".into(), "secret".into());
-        options.ca_pem = Some(pem.as_bytes().to_vec());
+        options.tls = TlsTrust::Authorities(pem.as_bytes().to_vec());
         let location = Location::parse("s3:https://127.0.0.1:1/b", Some(options)).unwrap();
         let error = Repository::open(&location, &PASSWORD.into()).unwrap_err();
-        assert_refused(&error, StorageErrorKind::Unusable, &["CA certificate"]);
+        assert_refused(&error, StorageErrorKind::Unusable, &["CA certificate", "`caCert`", "`--cacert`"]);
     }
 }
 

@@ -7,3 +7,4 @@ mod locations;
 mod locks;
 mod restore;
 mod s3_faults;
+mod s3_options;

@@ -10,10 +10,12 @@ use kubedr_api::task::InitTask;
 use std::collections::BTreeMap;
 
 use super::decide::Wanted;
+use super::volume::Reach;
 use crate::destination::Destination;
 use crate::job_settings::JobSettings;
 use crate::occasion::{job_name, short_hash};
 use crate::owner::owned_by;
+use crate::placement::{on_masters_preferably, tolerations};
 use crate::pod::{Privileges, container, pod_spec};
 
 /// An init job talks to the storage for seconds; one that takes this long hangs.
@@ -22,21 +24,34 @@ const ACTIVE_DEADLINE_SECONDS: i64 = 600;
 /// read from the last Job.
 const TTL_SECONDS: i32 = 900;
 
+/// One of several tries to initialise a location.
+#[derive(Clone, Copy, Debug)]
+pub struct Try<'a> {
+    /// What it initialises.
+    pub wanted: &'a Wanted,
+    /// Which one it is.
+    pub attempt: u32,
+    /// From where the storage can be reached.
+    pub reach: Reach,
+}
+
 /// The init job of this location for this try.
 #[must_use]
 pub fn build_init_job(
     location: &BackupLocation,
-    wanted: &Wanted,
-    attempt: u32,
+    this: Try<'_>,
     settings: &JobSettings,
     cluster_uid: &str,
 ) -> Job {
+    let Try { wanted, attempt, reach } = this;
     let name = location.name_any();
-    let destination = Destination::of(location);
+    // Where the volume is to be from now on, this job finds out.
+    let destination = Destination { node: None, ..Destination::of(location) };
     let task = InitTask {
         repository: destination.task(cluster_uid),
         generation: wanted.generation,
         credentials_version: wanted.credentials_version.clone(),
+        pin_node: reach == Reach::OneNode,
     };
     let labels = BTreeMap::from([
         (label::TYPE.to_owned(), job_type::INIT.to_owned()),
@@ -52,6 +67,13 @@ pub fn build_init_job(
     let (generation, attempt) = (wanted.generation.to_string(), attempt.to_string());
     let hash = short_hash(&[&uid, &generation, &wanted.credentials_version, &attempt]);
     let container = container("init", task.variables(), &destination, Privileges::None, settings);
+    let mut pod = pod_spec(container, &destination, settings);
+    if reach == Reach::OneNode {
+        // Backups run on a master, so there has to be one that can mount it.
+        let known = location.status.as_ref().and_then(|status| status.volume_node.as_deref());
+        pod.affinity = Some(on_masters_preferably(known));
+        pod.tolerations = Some(tolerations());
+    }
     Job {
         metadata: ObjectMeta {
             name: Some(job_name(&name, "init", &hash)),
@@ -67,7 +89,7 @@ pub fn build_init_job(
             ttl_seconds_after_finished: Some(TTL_SECONDS),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
-                spec: Some(pod_spec(container, &destination, settings)),
+                spec: Some(pod),
             },
             ..JobSpec::default()
         }),
@@ -96,7 +118,26 @@ mod tests {
         )
         .unwrap();
         let wanted = Wanted { generation: 3, credentials_version: "77".into() };
-        build_init_job(&location(name), &wanted, attempt, &settings, "cluster-1")
+        let this = Try { wanted: &wanted, attempt, reach: Reach::EveryNode };
+        build_init_job(&location(name), this, &settings, "cluster-1")
+    }
+
+    #[test]
+    fn the_job_of_a_volume_that_one_node_can_mount_looks_for_a_master_and_tells_which() {
+        let location = serde_norway::from_str(
+            "{apiVersion: kubedr.catalogicsoftware.com/v1alpha1, kind: BackupLocation, metadata: {name: disk, namespace: \
+             kubedr-system, uid: u-1, generation: 3}, spec: {volume: {claimName: backups}, prefix: berlin, credentials: pw}, \
+             status: {volumeNode: master-1}}",
+        )
+        .unwrap();
+        let settings =
+            serde_json::from_str(r#"{"image": "r/job:1", "serviceAccountName": "kubedr-backup-job"}"#)
+                .unwrap();
+        let wanted = Wanted { generation: 3, credentials_version: "77".into() };
+        let this = Try { wanted: &wanted, attempt: 1, reach: Reach::OneNode };
+        insta::assert_yaml_snapshot!(
+            build_init_job(&location, this, &settings, "cluster-1").spec.unwrap().template.spec
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use kubedr_api::names::annotation;
 use kubedr_api::{BackupLocationStatus, ConditionReason, Phase};
 
+use super::volume::{Reach, Storage};
 use crate::failure::{condition, ended_at};
 use crate::standing::Standing;
 
@@ -21,7 +22,8 @@ const LAST_RETRY: SignedDuration = SignedDuration::from_mins(10);
 pub struct Wanted {
     /// Generation of the location.
     pub generation: i64,
-    /// Resource version of its Secret, empty if there is none.
+    /// Resource version of its Secret, empty if there is none; with `caCert`, followed by a `+` and that of the object with
+    /// the certificates.
     pub credentials_version: String,
 }
 
@@ -105,6 +107,13 @@ pub enum Action {
     Start {
         /// Which try it is.
         attempt: u32,
+        /// From where the storage can be reached.
+        reach: Reach,
+    },
+    /// Tell that no Job could do it.
+    Refuse {
+        /// Why, and what to do.
+        message: String,
     },
     /// Try again after this time.
     RetryAfter {
@@ -115,26 +124,43 @@ pub enum Action {
     },
 }
 
-/// What is to be done about a location with this status and these init jobs.
+/// What is known of a location.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Its status.
+    pub status: &'a BackupLocationStatus,
+    /// Its init jobs.
+    pub jobs: &'a [InitJob],
+    /// Its storage.
+    pub storage: &'a Storage,
+}
+
+/// What is to be done about a location of which this is known.
 #[must_use]
-pub fn decide(wanted: &Wanted, status: &BackupLocationStatus, jobs: &[InitJob], now: Timestamp) -> Action {
+pub fn decide(wanted: &Wanted, known: Known<'_>, now: Timestamp) -> Action {
+    let Known { status, jobs, storage } = known;
     if let Some(old) = jobs.iter().find(|job| job.progress == Progress::Active && job.wanted != *wanted) {
         return Action::Abandon { name: old.name.clone() };
     }
     if jobs.iter().any(|job| job.progress == Progress::Leaving) {
         return Action::AwaitEnd;
     }
-    if is_initialized(wanted, status) {
+    if is_initialized(wanted, status) && matches!(storage, Storage::Usable(_)) {
         return Action::Settled;
     }
     if let Some(job) = jobs.iter().find(|job| job.progress == Progress::Active) {
         return Action::Follow { uid: job.uid.clone() };
     }
+    let reach = match storage {
+        Storage::Usable(reach) => *reach,
+        Storage::NodeGone { .. } => Reach::OneNode,
+        Storage::Unusable(message) => return Action::Refuse { message: message.clone() },
+    };
     let last = jobs.iter().filter(|job| job.wanted == *wanted).max_by_key(|job| job.attempt);
-    let Some(last) = last else { return Action::Start { attempt: 1 } };
+    let Some(last) = last else { return Action::Start { attempt: 1, reach } };
     let at = last.ended.unwrap_or(now).saturating_add(retry_after(last.attempt)).unwrap_or(now);
     if at <= now {
-        return Action::Start { attempt: last.attempt.saturating_add(1) };
+        return Action::Start { attempt: last.attempt.saturating_add(1), reach };
     }
     let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
     Action::RetryAfter { wait: wait + Duration::from_millis(50), at }
@@ -150,7 +176,8 @@ pub fn is_initialized(wanted: &Wanted, status: &BackupLocationStatus) -> bool {
 
 /// The condition of a location about which this is to be done.
 #[must_use]
-pub fn standing(action: &Action, status: &BackupLocationStatus) -> Standing {
+pub fn standing(action: &Action, known: Known<'_>) -> Standing {
+    let status = known.status;
     let error = status.init_error_message.as_deref().filter(|message| !message.is_empty());
     let failed = status.init_status == Some(Phase::Failed);
     let (reason, message) = match action {
@@ -164,6 +191,7 @@ pub fn standing(action: &Action, status: &BackupLocationStatus) -> Standing {
         Action::Follow { .. } | Action::Abandon { .. } | Action::AwaitEnd | Action::Start { .. } => {
             (ConditionReason::Initializing, "an init job is at work".to_owned())
         }
+        Action::Refuse { message } => (ConditionReason::InitFailed, message.clone()),
         Action::RetryAfter { at, .. } => {
             let at = at.round(jiff::Unit::Second).unwrap_or(*at);
             let next = format!("next try at {at}, or as soon as location or Secret change");
@@ -176,7 +204,14 @@ pub fn standing(action: &Action, status: &BackupLocationStatus) -> Standing {
             }
         }
     };
-    Standing { reason, message }
+    match known.storage {
+        Storage::NodeGone { node } => {
+            let message =
+                format!("node `{node}`, which had the volume, is gone, and another is looked for: {message}");
+            Standing { reason, message }
+        }
+        Storage::Usable(_) | Storage::Unusable(_) => Standing { reason, message },
+    }
 }
 
 fn retry_after(attempt: u32) -> SignedDuration {
@@ -187,6 +222,20 @@ fn retry_after(attempt: u32) -> SignedDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const S3: Storage = Storage::Usable(Reach::EveryNode);
+
+    fn decide(wanted: &Wanted, status: &BackupLocationStatus, jobs: &[InitJob], now: Timestamp) -> Action {
+        super::decide(wanted, Known { status, jobs, storage: &S3 }, now)
+    }
+
+    fn standing(action: &Action, status: &BackupLocationStatus) -> Standing {
+        super::standing(action, Known { status, jobs: &[], storage: &S3 })
+    }
+
+    fn start(attempt: u32) -> Action {
+        Action::Start { attempt, reach: Reach::EveryNode }
+    }
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -215,7 +264,7 @@ mod tests {
     #[test]
     fn a_new_location_is_initialised() {
         let none = BackupLocationStatus::default();
-        assert_eq!(decide(&wanted(1, "5"), &none, &[], at(0)), Action::Start { attempt: 1 });
+        assert_eq!(decide(&wanted(1, "5"), &none, &[], at(0)), start(1));
     }
 
     #[test]
@@ -228,7 +277,7 @@ mod tests {
         let done = [job(wanted(1, "5"), 3, Progress::Succeeded, 0)];
         for new in [wanted(2, "5"), wanted(1, "6"), wanted(1, "")] {
             let action = decide(&new, &status(Phase::Completed, 1, "5"), &done, at(1));
-            assert_eq!(action, Action::Start { attempt: 1 }, "{new:?}");
+            assert_eq!(action, start(1), "{new:?}");
         }
     }
 
@@ -263,7 +312,7 @@ mod tests {
             let jobs = [job(wanted(1, "5"), attempt, Progress::Failed, 1000)];
             let after =
                 |second| decide(&wanted(1, "5"), &status(Phase::Failed, 1, "5"), &jobs, at(1000 + second));
-            assert_eq!(after(seconds), Action::Start { attempt: attempt + 1 });
+            assert_eq!(after(seconds), start(attempt + 1));
             assert!(
                 matches!(after(seconds - 1), Action::RetryAfter { at: next, .. } if next == at(1000 + seconds))
             );
@@ -275,7 +324,7 @@ mod tests {
         let jobs = [job(wanted(1, "5"), 1, Progress::Succeeded, 0)];
         let none = BackupLocationStatus::default();
         assert!(matches!(decide(&wanted(1, "5"), &none, &jobs, at(1)), Action::RetryAfter { .. }));
-        assert_eq!(decide(&wanted(1, "5"), &none, &jobs, at(15)), Action::Start { attempt: 2 });
+        assert_eq!(decide(&wanted(1, "5"), &none, &jobs, at(15)), start(2));
     }
 
     #[test]
@@ -298,5 +347,30 @@ mod tests {
             standing(&action, &status(Phase::Initializing, 1, "5")).reason,
             ConditionReason::Initializing
         );
+    }
+
+    #[test]
+    fn a_volume_that_cannot_be_used_is_told_and_no_job_started_even_if_it_once_could() {
+        let unusable = Storage::Unusable("there is no claim `v`".into());
+        for status in [BackupLocationStatus::default(), status(Phase::Completed, 1, "5")] {
+            let known = Known { status: &status, jobs: &[], storage: &unusable };
+            let action = super::decide(&wanted(1, "5"), known, at(0));
+            assert_eq!(action, Action::Refuse { message: "there is no claim `v`".into() });
+            let standing = super::standing(&action, known);
+            assert_eq!(
+                (standing.reason, standing.message.as_str()),
+                (ConditionReason::InitFailed, "there is no claim `v`")
+            );
+        }
+    }
+
+    #[test]
+    fn a_volume_whose_node_is_gone_is_looked_for_on_another() {
+        let (status, gone) = (status(Phase::Completed, 1, "5"), Storage::NodeGone { node: "m1".into() });
+        let known = Known { status: &status, jobs: &[], storage: &gone };
+        let action = super::decide(&wanted(1, "5"), known, at(0));
+        assert_eq!(action, Action::Start { attempt: 1, reach: Reach::OneNode });
+        let message = super::standing(&action, known).message;
+        assert!(message.starts_with("node `m1`, which had the volume, is gone"), "{message}");
     }
 }

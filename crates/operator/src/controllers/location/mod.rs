@@ -1,43 +1,54 @@
-//! Locations: an init job for each specification and each version of its Secret, tried again until it succeeds.
+//! Locations: an init job for each specification and each version of what it names, tried again until it succeeds.
 
 mod build;
 mod decide;
+mod volume;
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
+use futures::{FutureExt, Stream};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::controller::{Action as Requeue, Controller};
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Resource, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use kubedr_api::names::{annotation, field_manager, finalizer, job_type, label};
-use kubedr_api::{BackupLocation, ConditionReason, InitOutcome, InitReport};
+use kubedr_api::{
+    BackupLocation, BackupLocationSpec, BackupLocationStatus, CaCertKey, CaCertSource, ConditionReason,
+    InitOutcome, InitReport, VolumeTarget,
+};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_call::{ApiError, call};
 use crate::context::Context;
 use crate::controllers::run::init_report;
-use crate::controllers::{changes, drive, forget_details, legacy_finalizer};
+use crate::controllers::{changes, drive, finalizers, forget_details};
 use crate::metrics::ControllerName;
 use crate::occasion::short_hash;
 use crate::report::{self, ReportError};
 use crate::standing::{self, Generation, Standing, Target};
-use decide::{Action, InitJob, Wanted, decide};
+use build::Try;
+use decide::{Action, InitJob, Known, Wanted, decide};
+use volume::{Reach, Storage, reach};
 
 /// Name of the kind.
 const KIND: &str = "BackupLocation";
 
 /// A refusal may have its cause outside of the location, such as a quota or a missing right, of which no watch tells.
 const REFUSED_RETRY: Duration = Duration::from_mins(1);
-/// Time until a location is looked at again when the Secrets had not been listed yet.
-const SECRETS_UNKNOWN_RETRY: Duration = Duration::from_millis(200);
+/// Time until a location is looked at again when the Secrets or `ConfigMap`s had not been listed yet.
+const UNKNOWN_RETRY: Duration = Duration::from_millis(200);
+/// Time between two looks at the claim of a volume that cannot be used, and at that of one that can. Neither claims nor nodes
+/// are watched.
+const UNUSABLE_RETRY: Duration = Duration::from_secs(10);
+const VOLUME_PERIOD: Duration = Duration::from_mins(1);
 
 /// As it is watched: an object that does not fit the type does not hide the others.
 type Guarded = DeserializeGuard<BackupLocation>;
@@ -58,22 +69,16 @@ pub(super) struct Locations {
     pub(super) ctx: Arc<Context>,
     /// Metadata of the Secrets.
     pub(super) secrets: Store<PartialObjectMeta<Secret>>,
+    /// Metadata of the `ConfigMap`s.
+    pub(super) config_maps: Store<PartialObjectMeta<ConfigMap>>,
 }
 
 /// Runs until `shutdown`.
 pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
     let controller = Controller::<Guarded>::new(ctx.api(), watcher::Config::default());
-    let locations = controller.store();
-    let (secrets, writer) = store::<PartialObjectMeta<Secret>>();
-    let secret_stream = watcher(ctx.api::<PartialObjectMeta<Secret>>(), watcher::Config::default())
-        .default_backoff()
-        .modify(|secret| {
-            forget_details(&mut secret.metadata);
-            secret.metadata.annotations = None;
-            secret.metadata.labels = None;
-        })
-        .reflect(writer)
-        .touched_objects();
+    let (secrets, secret_stream) = versions::<Secret>(&ctx);
+    let (config_maps, config_map_stream) = versions::<ConfigMap>(&ctx);
+    let (of_secret, of_config_map) = (controller.store(), controller.store());
     let init_jobs = watcher::Config::default().labels(&format!("{}={}", label::TYPE, job_type::INIT));
     let jobs = changes::<Job>(&ctx, init_jobs);
     let controller = controller
@@ -81,15 +86,58 @@ pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
             let name = job.labels().get(label::LOCATION)?;
             Some(ObjectRef::<Guarded>::new(name).within(&job.namespace()?))
         })
-        .watches_stream(secret_stream, move |secret| users_of(&secret.name_any(), &locations));
-    let shared = Arc::new(Locations { ctx: Arc::clone(&ctx), secrets });
+        .watches_stream(secret_stream, move |secret| users_of(Named::Secret(&secret.name_any()), &of_secret))
+        .watches_stream(config_map_stream, move |map| {
+            users_of(Named::ConfigMap(&map.name_any()), &of_config_map)
+        });
+    let shared = Arc::new(Locations { ctx: Arc::clone(&ctx), secrets, config_maps });
     drive(ControllerName::Location, controller, reconcile, ctx, shared, shutdown).await;
 }
 
-fn users_of(secret: &str, locations: &Store<Guarded>) -> Vec<ObjectRef<Guarded>> {
-    let named =
-        |guarded: &Guarded| guarded.0.as_ref().is_ok_and(|location| location.spec.credentials == secret);
-    let users = locations.state().into_iter().filter(|location| named(location));
+/// The names and versions of all objects of a kind, and those of them that appear, change or go.
+fn versions<K>(
+    ctx: &Context,
+) -> (
+    Store<PartialObjectMeta<K>>,
+    impl Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send + 'static,
+)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+{
+    let (all, writer) = store::<PartialObjectMeta<K>>();
+    let stream = watcher(ctx.api::<PartialObjectMeta<K>>(), watcher::Config::default())
+        .default_backoff()
+        .modify(|object| {
+            forget_details(&mut object.metadata);
+            object.metadata.annotations = None;
+            object.metadata.labels = None;
+        })
+        .reflect(writer)
+        .touched_objects();
+    (all, stream)
+}
+
+/// An object that a location may name.
+#[derive(Clone, Copy, Debug)]
+enum Named<'a> {
+    Secret(&'a str),
+    ConfigMap(&'a str),
+}
+
+impl Named<'_> {
+    fn is_in(self, spec: &BackupLocationSpec) -> bool {
+        let is = |key: Option<&CaCertKey>, name: &str| key.is_some_and(|key| key.name == name);
+        let ca = spec.ca_cert.as_ref();
+        match self {
+            Self::Secret(name) => spec.credentials == name || is(ca.and_then(|ca| ca.secret.as_ref()), name),
+            Self::ConfigMap(name) => is(ca.and_then(|ca| ca.config_map.as_ref()), name),
+        }
+    }
+}
+
+fn users_of(named: Named<'_>, locations: &Store<Guarded>) -> Vec<ObjectRef<Guarded>> {
+    let names_it = |guarded: &Guarded| guarded.0.as_ref().is_ok_and(|location| named.is_in(&location.spec));
+    let users = locations.state().into_iter().filter(|location| names_it(location));
     users.map(|location| ObjectRef::from_obj(&*location)).collect()
 }
 
@@ -98,7 +146,7 @@ pub(super) async fn reconcile(
     shared: Arc<Locations>,
 ) -> Result<Requeue, LocationError> {
     let ctx = &shared.ctx;
-    legacy_finalizer::remove::<BackupLocation>(ctx, guarded.meta(), finalizer::LOCATION).await?;
+    finalizers::remove::<BackupLocation>(ctx, guarded.meta(), finalizer::LOCATION).await?;
     if guarded.meta().deletion_timestamp.is_some() {
         return Ok(Requeue::await_change());
     }
@@ -110,19 +158,24 @@ pub(super) async fn reconcile(
             return Ok(Requeue::await_change());
         }
     };
-    // Asked and never awaited: of several reconciles that wait for the store, kube wakes only the one that asked last.
-    if shared.secrets.wait_until_ready().now_or_never().is_none() {
-        return Ok(Requeue::requeue(SECRETS_UNKNOWN_RETRY));
+    // Asked and never awaited: of several reconciles that wait for a store, kube wakes only the one that asked last.
+    if shared.secrets.wait_until_ready().now_or_never().is_none()
+        || shared.config_maps.wait_until_ready().now_or_never().is_none()
+    {
+        return Ok(Requeue::requeue(UNKNOWN_RETRY));
     }
     let wanted = wanted(location, &shared);
     let jobs: Vec<_> = jobs_of(ctx, location).await?.iter().map(InitJob::of).collect();
     let status = location.status.clone().unwrap_or_default();
-    let action = decide(&wanted, &status, &jobs, Timestamp::now());
+    let storage = storage_of(ctx, location, &status).await?;
+    let known = Known { status: &status, jobs: &jobs, storage: &storage };
+    let action = decide(&wanted, known, Timestamp::now());
     let (requeue, standing) = match perform(ctx, location, &wanted, &action).await {
-        Ok(requeue) => (requeue, decide::standing(&action, &status)),
+        Ok(requeue) => (requeue, decide::standing(&action, known)),
         Err(LocationError::Api(error)) if error.is_refusal() => {
-            let standing = tell_refusal(ctx, location, &wanted, &error).await?;
-            (Requeue::requeue(REFUSED_RETRY), standing)
+            let message = format!("{error}; correct what the message names");
+            tell_refusal(ctx, location, &wanted, &message).await?;
+            (Requeue::requeue(REFUSED_RETRY), Standing { reason: ConditionReason::InitFailed, message })
         }
         Err(error) => return Err(error),
     };
@@ -137,15 +190,48 @@ pub(super) async fn reconcile(
 }
 
 fn wanted(location: &BackupLocation, shared: &Locations) -> Wanted {
-    let secret = ObjectRef::new(&location.spec.credentials).within(&shared.ctx.namespace);
-    Wanted {
-        generation: location.metadata.generation.unwrap_or_default(),
-        credentials_version: shared
-            .secrets
-            .get(&secret)
-            .and_then(|s| s.resource_version())
-            .unwrap_or_default(),
+    let Locations { ctx, secrets, config_maps } = shared;
+    let mut credentials_version = version(secrets, &ctx.namespace, &location.spec.credentials);
+    if let Some(CaCertSource { secret, config_map }) = &location.spec.ca_cert {
+        let secret = secret.as_ref().map(|key| version(secrets, &ctx.namespace, &key.name));
+        let config_map = config_map.as_ref().map(|key| version(config_maps, &ctx.namespace, &key.name));
+        credentials_version.push('+');
+        credentials_version.extend(secret.or(config_map));
     }
+    Wanted { generation: location.metadata.generation.unwrap_or_default(), credentials_version }
+}
+
+/// Resource version of the object of this name, empty if there is none.
+fn version<K>(all: &Store<PartialObjectMeta<K>>, namespace: &str, name: &str) -> String
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + 'static,
+{
+    let object = all.get(&ObjectRef::new(name).within(namespace));
+    object.and_then(|object| object.resource_version()).unwrap_or_default()
+}
+
+/// How the location's storage stands: an S3 service can always be tried, a volume takes its claim and perhaps a node.
+async fn storage_of(
+    ctx: &Context,
+    location: &BackupLocation,
+    status: &BackupLocationStatus,
+) -> Result<Storage, ApiError> {
+    let Some(VolumeTarget { claim_name }) = &location.spec.volume else {
+        return Ok(Storage::Usable(Reach::EveryNode));
+    };
+    let claims = ctx.api::<PersistentVolumeClaim>();
+    let claim = call(|| format!("read claim `{claim_name}`"), claims.get_opt(claim_name)).await?;
+    let reach = match reach(claim_name, claim.as_ref(), location.spec.access_mode) {
+        Ok(reach) => reach,
+        Err(message) => return Ok(Storage::Unusable(message)),
+    };
+    if let (Reach::OneNode, Some(node)) = (reach, &status.volume_node) {
+        let nodes = Api::<Node>::all(ctx.client.clone());
+        if call(|| format!("read node `{node}`"), nodes.get_metadata_opt(node)).await?.is_none() {
+            return Ok(Storage::NodeGone { node: node.clone() });
+        }
+    }
+    Ok(Storage::Usable(reach))
 }
 
 async fn jobs_of(ctx: &Context, location: &BackupLocation) -> Result<Vec<Job>, ApiError> {
@@ -165,6 +251,7 @@ async fn perform(
     action: &Action,
 ) -> Result<Requeue, LocationError> {
     match action {
+        Action::Settled if location.spec.volume.is_some() => Ok(Requeue::requeue(VOLUME_PERIOD)),
         Action::Settled | Action::Follow { .. } | Action::AwaitEnd => Ok(Requeue::await_change()),
         Action::RetryAfter { wait, .. } => Ok(Requeue::requeue(*wait)),
         Action::Abandon { name } => {
@@ -178,19 +265,21 @@ async fn perform(
                 _ => Ok(Requeue::await_change()),
             }
         }
-        Action::Start { attempt } => start(ctx, location, wanted, *attempt).await,
+        Action::Start { attempt, reach } => {
+            start(ctx, location, Try { wanted, attempt: *attempt, reach: *reach }).await
+        }
+        Action::Refuse { message } => {
+            mark_uninitialized(ctx, location).await?;
+            tell_refusal(ctx, location, wanted, message).await?;
+            Ok(Requeue::requeue(UNUSABLE_RETRY))
+        }
     }
 }
 
-async fn start(
-    ctx: &Context,
-    location: &BackupLocation,
-    wanted: &Wanted,
-    attempt: u32,
-) -> Result<Requeue, LocationError> {
-    let name = location.name_any();
+async fn start(ctx: &Context, location: &BackupLocation, this: Try<'_>) -> Result<Requeue, LocationError> {
+    let (name, attempt) = (location.name_any(), this.attempt);
     mark_uninitialized(ctx, location).await?;
-    let job = build::build_init_job(location, wanted, attempt, &ctx.settings, &ctx.cluster_uid);
+    let job = build::build_init_job(location, this, &ctx.settings, &ctx.cluster_uid);
     let action = || format!("create the init job of location `{name}`");
     match call(action, ctx.api::<Job>().create(&PostParams::default(), &job)).await {
         Ok(job) => {
@@ -224,17 +313,15 @@ async fn tell_refusal(
     ctx: &Context,
     location: &BackupLocation,
     wanted: &Wanted,
-    error: &ApiError,
-) -> Result<Standing, ReportError> {
-    let message = format!("{error}; correct what the message names");
+    message: &str,
+) -> Result<(), ReportError> {
     let generation = wanted.generation.to_string();
     let report = InitReport {
         // There is no Job whose UID could name the occasion.
-        job_uid: short_hash(&[&location.uid().unwrap_or_default(), &generation, &message]),
+        job_uid: short_hash(&[&location.uid().unwrap_or_default(), &generation, message]),
         generation: wanted.generation,
         credentials_version: wanted.credentials_version.clone(),
-        outcome: InitOutcome::Failed(message.clone()),
+        outcome: InitOutcome::Failed(message.to_owned()),
     };
-    report::init(ctx, &location.name_any(), &report, Timestamp::now()).await?;
-    Ok(Standing { reason: ConditionReason::InitFailed, message })
+    report::init(ctx, &location.name_any(), &report, Timestamp::now()).await
 }

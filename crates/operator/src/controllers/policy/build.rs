@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
 use k8s_openapi::api::core::v1::{
-    Affinity, HostPathVolumeSource, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
-    PodSpec, PodTemplateSpec, SecretVolumeSource, Toleration, Volume, VolumeMount,
+    HostPathVolumeSource, PodSpec, PodTemplateSpec, SecretVolumeSource, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
@@ -16,12 +15,11 @@ use kubedr_api::{MetadataBackupPolicy, MetadataBackupPolicySpec, OPTION_MASTER_N
 use crate::destination::Destination;
 use crate::job_settings::JobSettings;
 use crate::owner::owned_by;
+use crate::placement::{on_masters, tolerations};
 use crate::pod::{Privileges, container, pod_spec};
 
 /// Ended Jobs that are kept, of each kind.
 const HISTORY: i32 = 3;
-/// Labels of master nodes on clusters of today and of then.
-const MASTER_LABELS: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
 const ETCD_VOLUME: &str = "etcd-credentials";
 const CERTS_VOLUME: &str = "certificates";
 
@@ -112,14 +110,15 @@ fn build_pod(
     }
     container.volume_mounts = Some(mounts);
     let pod = pod_spec(container, destination, settings);
+    let master_label = options.get(OPTION_MASTER_NODE_LABEL);
     volumes.extend(pod.volumes.iter().flatten().cloned());
     PodSpec {
         volumes: Some(volumes),
         // etcd of a kubeadm cluster listens on the node itself.
         host_network: Some(true),
         dns_policy: Some("ClusterFirstWithHostNet".to_owned()),
-        affinity: Some(on_masters(options.get(OPTION_MASTER_NODE_LABEL).map(String::as_str))),
-        tolerations: Some(["NoSchedule", "NoExecute"].map(tolerate_all).to_vec()),
+        affinity: Some(on_masters(master_label.map(String::as_str), destination.node.as_deref())),
+        tolerations: Some(tolerations()),
         ..pod
     }
 }
@@ -151,33 +150,6 @@ fn plain_path(dir: &str) -> String {
     dir.split('/')
         .filter(|part| !part.is_empty() && *part != ".")
         .fold(String::new(), |path, part| path + "/" + part)
-}
-
-fn on_masters(chosen: Option<&str>) -> Affinity {
-    let labels = chosen.map_or_else(|| MASTER_LABELS.to_vec(), |label| vec![label]);
-    // Terms are alternatives: a node of either kind will do.
-    let terms = labels.into_iter().map(|label| NodeSelectorTerm {
-        match_expressions: Some(vec![NodeSelectorRequirement {
-            key: label.to_owned(),
-            operator: "Exists".to_owned(),
-            values: None,
-        }]),
-        match_fields: None,
-    });
-    let selector = NodeSelector { node_selector_terms: terms.collect() };
-    let node_affinity = NodeAffinity {
-        required_during_scheduling_ignored_during_execution: Some(selector),
-        ..NodeAffinity::default()
-    };
-    Affinity { node_affinity: Some(node_affinity), ..Affinity::default() }
-}
-
-fn tolerate_all(effect: &str) -> Toleration {
-    Toleration {
-        operator: Some("Exists".to_owned()),
-        effect: Some(effect.to_owned()),
-        ..Toleration::default()
-    }
 }
 
 #[cfg(test)]
@@ -212,6 +184,7 @@ mod tests {
             force_path_style: true,
             access_mode: kubedr_api::AccessMode::ReadWrite,
             claim: None,
+            node: None,
         };
         build_cron_job(&policy(spec), &destination, &settings(), "cluster-1")
     }

@@ -29,6 +29,7 @@ pub fn destination_of(cron_job: &CronJob) -> Option<Destination> {
         force_path_style: true,
         access_mode: AccessMode::ReadWrite,
         claim: None,
+        node: None,
     })
 }
 
@@ -178,6 +179,7 @@ mod tests {
             force_path_style: true,
             access_mode: AccessMode::ReadWrite,
             claim: None,
+            node: None,
         }
     }
 

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api_call::{ApiError, call};
 use crate::context::Context;
-use crate::controllers::{changes, drive, legacy_finalizer};
+use crate::controllers::{changes, drive, finalizers};
 use crate::metrics::ControllerName;
 use crate::report::{self, ReportError};
 use crate::standing::{self, Generation, Standing, Target};
@@ -88,7 +88,7 @@ fn users_of(location: &str, policies: &Store<Guarded>) -> Vec<ObjectRef<Guarded>
 
 pub(super) async fn reconcile(guarded: Arc<Guarded>, ctx: Arc<Context>) -> Result<Requeue, PolicyError> {
     let ctx = &*ctx;
-    legacy_finalizer::remove::<MetadataBackupPolicy>(ctx, guarded.meta(), finalizer::POLICY).await?;
+    finalizers::remove::<MetadataBackupPolicy>(ctx, guarded.meta(), finalizer::POLICY).await?;
     if guarded.meta().deletion_timestamp.is_some() {
         return Ok(Requeue::await_change());
     }

@@ -45,7 +45,8 @@ pub enum RunError {
 
 /// Selects the Jobs and pods that are followed.
 fn selector() -> String {
-    format!("{} in ({}, {}, {})", label::TYPE, job_type::BACKUP, job_type::INIT, job_type::RESTORE)
+    let all = [job_type::BACKUP, job_type::INIT, job_type::RESTORE, job_type::SYNC, job_type::FORGET];
+    format!("{} in ({})", label::TYPE, all.join(", "))
 }
 
 /// Runs until `shutdown`.
@@ -135,6 +136,10 @@ enum Subject {
     Policy(String),
     Location(String),
     Restore(String),
+    /// A location that is looked at.
+    Catalogue(String),
+    /// A location whose snapshots are deleted.
+    Maintenance(String),
 }
 
 impl Subject {
@@ -144,6 +149,8 @@ impl Subject {
             job_type::BACKUP => name(label::POLICY).map(Self::Policy),
             job_type::INIT => name(label::LOCATION).map(Self::Location),
             job_type::RESTORE => name(label::RESTORE).map(Self::Restore),
+            job_type::SYNC => name(label::LOCATION).map(Self::Catalogue),
+            job_type::FORGET => name(label::LOCATION).map(Self::Maintenance),
             _ => None,
         }
     }
@@ -186,6 +193,17 @@ impl Subject {
                     outcome: RestoreOutcome::Failed(message),
                 };
                 report::restore(ctx, restore, &report, ended).await
+            }
+            Self::Catalogue(location) | Self::Maintenance(location) => {
+                let (RunOutcome::Failed(message) | RunOutcome::CannotStart(message)) = outcome else {
+                    return Ok(());
+                };
+                let job = job.uid().unwrap_or_default();
+                let failure = report::Failure { location, job: &job, message: &message, ended };
+                match self {
+                    Self::Catalogue(_) => report::sync_failed(ctx, failure).await,
+                    _ => report::forget_failed(ctx, failure).await,
+                }
             }
         }
     }

@@ -2,12 +2,17 @@
 
 use std::{error::Error, fmt::Debug};
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
 };
 
-use crate::backend::{StorageError, StorageErrorKind, failure::chain};
+use super::credentials::{is_absence, reason};
+use crate::{
+    backend::{StorageError, StorageErrorKind, failure::chain},
+    error::find,
+};
 
 /// The error of a request as one of ours.
 pub(super) fn classify<E>(
@@ -18,6 +23,11 @@ pub(super) fn classify<E>(
 where
     E: ProvideErrorMetadata + Error + Debug + 'static,
 {
+    if let Some(refusal) = find::<CredentialsError>(error) {
+        let kind =
+            if is_absence(refusal) { StorageErrorKind::NoCredentials } else { StorageErrorKind::RoleRefused };
+        return StorageError::with_detail(action, object, kind, reason(refusal));
+    }
     let (kind, detail) = match error {
         SdkError::ServiceError(service) => {
             let status = service.raw().status().as_u16();
@@ -92,11 +102,10 @@ fn of_answer(code: Option<&str>, status: u16) -> StorageErrorKind {
         "NoSuchBucket" => Kind::BucketMissing,
         "NoSuchKey" | "NotFound" => Kind::Missing,
         "BucketAlreadyExists" | "BucketAlreadyOwnedByYou" | "OperationAborted" => Kind::BucketTaken,
-        "InvalidAccessKeyId"
-        | "SignatureDoesNotMatch"
-        | "InvalidToken"
-        | "ExpiredToken"
-        | "InvalidClientTokenId" => Kind::WrongKeys,
+        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "InvalidClientTokenId" => {
+            Kind::WrongKeys
+        }
+        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => Kind::Expired,
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
             Kind::WrongRegion
         }
@@ -125,6 +134,7 @@ mod tests {
             (Some("NoSuchKey"), 404, StorageErrorKind::Missing),
             (Some("InvalidAccessKeyId"), 403, StorageErrorKind::WrongKeys),
             (Some("SignatureDoesNotMatch"), 403, StorageErrorKind::WrongKeys),
+            (Some("ExpiredToken"), 400, StorageErrorKind::Expired),
             (Some("AccessDenied"), 403, StorageErrorKind::AccessDenied),
             (Some("BucketAlreadyExists"), 409, StorageErrorKind::BucketTaken),
             (Some("SlowDown"), 503, StorageErrorKind::Busy),

@@ -1,7 +1,10 @@
 //! A repository in a bucket.
 
 mod client;
+mod credentials;
 mod failure;
+mod http_client;
+mod unverified;
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -16,6 +19,7 @@ use rustic_core::Id;
 use tokio::{runtime::Runtime, time::timeout};
 
 use self::failure::{classify, classify_body};
+pub(crate) use self::http_client::check_certificates;
 use super::{Creation, FileKind, Storage, StorageError, StorageErrorKind, relative_path};
 use crate::{Location, S3Location};
 

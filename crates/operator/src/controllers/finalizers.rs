@@ -1,4 +1,5 @@
-//! Finalizers that KubeDR 0.x set: nobody acts on them any more, so an object with one could never be deleted.
+//! Finalizers: that of records, which the operator sets and takes off, and those that KubeDR 0.x set. Nobody acts on the
+//! latter any more, so an object with one could never be deleted.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -15,17 +16,52 @@ pub async fn remove<K>(ctx: &Context, metadata: &ObjectMeta, finalizer: &str) ->
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
-    let Some(rest) = without(metadata.finalizers.as_deref().unwrap_or_default(), finalizer) else {
+    match without(of(metadata), finalizer) {
+        Some(rest) => write::<K>(ctx, metadata, &rest, "remove", finalizer).await,
+        None => Ok(()),
+    }
+}
+
+/// Sets this finalizer on the object, unless it is there.
+pub async fn add<K>(ctx: &Context, metadata: &ObjectMeta, finalizer: &str) -> Result<(), ApiError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    if has(metadata, finalizer) {
         return Ok(());
-    };
+    }
+    let all: Vec<_> = of(metadata).iter().map(String::as_str).chain([finalizer]).collect();
+    write::<K>(ctx, metadata, &all, "add", finalizer).await
+}
+
+/// Whether the object has this finalizer.
+pub fn has(metadata: &ObjectMeta, finalizer: &str) -> bool {
+    of(metadata).iter().any(|known| known == finalizer)
+}
+
+fn of(metadata: &ObjectMeta) -> &[String] {
+    metadata.finalizers.as_deref().unwrap_or_default()
+}
+
+async fn write<K>(
+    ctx: &Context,
+    metadata: &ObjectMeta,
+    finalizers: &[&str],
+    verb: &str,
+    finalizer: &str,
+) -> Result<(), ApiError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
     let name = metadata.name.clone().unwrap_or_default();
     // With the resource version, so that a finalizer that somebody adds meanwhile is not lost.
-    let patch = json!({ "metadata": { "finalizers": rest, "resourceVersion": metadata.resource_version } });
+    let patch =
+        json!({ "metadata": { "finalizers": finalizers, "resourceVersion": metadata.resource_version } });
     let params =
         PatchParams { field_manager: Some(field_manager::OPERATOR.to_owned()), ..PatchParams::default() };
     let api: kube::Api<DynamicObject> =
         kube::Api::namespaced_with(ctx.client.clone(), &ctx.namespace, &ApiResource::erase::<K>(&()));
-    let action = || format!("remove finalizer `{finalizer}` from `{name}`");
+    let action = || format!("{verb} finalizer `{finalizer}` of `{name}`");
     match call(action, api.patch_metadata(&name, &params, &Patch::Merge(&patch))).await {
         // Gone with its finalizer, or changed: then the watch shows it again.
         Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error),
@@ -45,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_legacy_finalizer_goes() {
+    fn only_the_unwanted_finalizer_goes() {
         let both = ["theirs".to_owned(), "other".to_owned()];
         assert_eq!(without(&both, "theirs"), Some(vec!["other"]));
         assert_eq!(without(&both[1..], "theirs"), None);
