@@ -45,7 +45,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             whole: Duration::from_secs(100),
-            operator: Duration::from_secs(60),
+            operator: Duration::from_mins(1),
             pause: Duration::from_secs(1),
         }
     }
@@ -125,18 +125,20 @@ impl Farewell {
                     Ok(true) => return,
                     Ok(false) => {}
                     Err(error) => {
-                        tracing::warn!(%error, "the operator could not be ended and will be tried again")
+                        tracing::warn!(%error, "the operator could not be ended and will be tried again");
                     }
                 }
                 tokio::time::sleep(self.limits.pause).await;
             }
         };
-        match tokio::time::timeout(self.limits.operator, gone).await {
-            Ok(()) => tracing::info!("the operator is gone"),
-            Err(_) => tracing::warn!(
-                seconds = self.limits.operator.as_secs(),
-                "the operator's pods are still there, perhaps on a node that is lost; the records are released all the same"
-            ),
+        if tokio::time::timeout(self.limits.operator, gone).await.is_ok() {
+            tracing::info!("the operator is gone");
+        } else {
+            let seconds = self.limits.operator.as_secs();
+            tracing::warn!(
+                seconds,
+                "the operator is not gone, perhaps its node is lost; the records are released all the same"
+            );
         }
     }
 
@@ -166,7 +168,7 @@ impl Farewell {
                     tracing::warn!(left, %error, "records could not be released and will be tried again");
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the records could not be listed and will be tried again")
+                    tracing::warn!(%error, "the records could not be listed and will be tried again");
                 }
             }
             tokio::time::sleep(self.limits.pause).await;

@@ -26,19 +26,22 @@ fn path(record: usize) -> String {
 
 fn put_record(api: &FakeApi, record: usize, finalizers: &[&str]) {
     let metadata = json!({"name": format!("mbr-{record:08}"), "namespace": "ns", "finalizers": finalizers});
-    api.put(&path(record), object("kubedr.catalogicsoftware.com/v1alpha1", "MetadataBackupRecord", metadata));
+    api.put(
+        &path(record),
+        object("kubedr.catalogicsoftware.com/v1alpha1", "MetadataBackupRecord", &metadata),
+    );
 }
 
 fn put_operator(api: &FakeApi) {
     let name = json!({"name": DEPLOYMENT, "namespace": "ns"});
-    api.put(&format!("{DEPLOYMENTS}/{DEPLOYMENT}"), object("apps/v1", "Deployment", name));
+    api.put(&format!("{DEPLOYMENTS}/{DEPLOYMENT}"), object("apps/v1", "Deployment", &name));
 }
 
 fn put_pod(api: &FakeApi) {
-    api.put(&format!("{PODS}/a"), object("v1", "Pod", json!({"name": "a", "namespace": "ns"})));
+    api.put(&format!("{PODS}/a"), object("v1", "Pod", &json!({"name": "a", "namespace": "ns"})));
 }
 
-fn object(version: &str, kind: &str, metadata: Value) -> Value {
+fn object(version: &str, kind: &str, metadata: &Value) -> Value {
     json!({"apiVersion": version, "kind": kind, "metadata": metadata})
 }
 
