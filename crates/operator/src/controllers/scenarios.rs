@@ -85,7 +85,8 @@ async fn reconcile_location(api: &FakeApi) {
     let (config_maps, mut writer) = store();
     writer.apply_watcher_event(&kube::runtime::watcher::Event::Init);
     writer.apply_watcher_event(&kube::runtime::watcher::Event::InitDone);
-    let shared = Arc::new(location::Locations { ctx: context(api), secrets, config_maps });
+    let versions = location::Versions { secrets, config_maps };
+    let shared = Arc::new(location::Locations { ctx: context(api), versions });
     location::reconcile(watched(api, LOCATION), shared).await.unwrap();
 }
 

@@ -2,26 +2,24 @@
 
 mod build;
 mod decide;
+mod versions;
 mod volume;
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt, Stream};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
-use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action as Requeue, Controller};
-use kube::runtime::reflector::{ObjectRef, Store, store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt};
 use kubedr_api::names::{annotation, field_manager, finalizer, job_type, label};
 use kubedr_api::{
-    BackupLocation, BackupLocationSpec, BackupLocationStatus, CaCertKey, CaCertSource, ConditionReason,
-    InitOutcome, InitReport, VolumeTarget,
+    BackupLocation, BackupLocationStatus, ConditionReason, InitOutcome, InitReport, VolumeTarget,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -29,13 +27,15 @@ use tokio_util::sync::CancellationToken;
 use crate::api_call::{ApiError, call};
 use crate::context::Context;
 use crate::controllers::run::init_report;
-use crate::controllers::{changes, drive, finalizers, forget_details};
+use crate::controllers::{changes, drive, finalizers};
 use crate::metrics::ControllerName;
 use crate::occasion::short_hash;
 use crate::report::{self, ReportError};
 use crate::standing::{self, Generation, Standing, Target};
 use build::Try;
 use decide::{Action, InitJob, Known, Wanted, decide};
+pub(super) use versions::Versions;
+use versions::{Named, users_of, watch};
 use volume::{Reach, Storage, reach};
 
 /// Name of the kind.
@@ -67,17 +67,14 @@ pub enum LocationError {
 /// Context of this controller.
 pub(super) struct Locations {
     pub(super) ctx: Arc<Context>,
-    /// Metadata of the Secrets.
-    pub(super) secrets: Store<PartialObjectMeta<Secret>>,
-    /// Metadata of the `ConfigMap`s.
-    pub(super) config_maps: Store<PartialObjectMeta<ConfigMap>>,
+    pub(super) versions: Versions,
 }
 
 /// Runs until `shutdown`.
 pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
     let controller = Controller::<Guarded>::new(ctx.api(), watcher::Config::default());
-    let (secrets, secret_stream) = versions::<Secret>(&ctx);
-    let (config_maps, config_map_stream) = versions::<ConfigMap>(&ctx);
+    let (secrets, secret_stream) = watch::<Secret>(&ctx);
+    let (config_maps, config_map_stream) = watch::<ConfigMap>(&ctx);
     let (of_secret, of_config_map) = (controller.store(), controller.store());
     let init_jobs = watcher::Config::default().labels(&format!("{}={}", label::TYPE, job_type::INIT));
     let jobs = changes::<Job>(&ctx, init_jobs);
@@ -90,55 +87,9 @@ pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
         .watches_stream(config_map_stream, move |map| {
             users_of(Named::ConfigMap(&map.name_any()), &of_config_map)
         });
-    let shared = Arc::new(Locations { ctx: Arc::clone(&ctx), secrets, config_maps });
+    let versions = Versions { secrets, config_maps };
+    let shared = Arc::new(Locations { ctx: Arc::clone(&ctx), versions });
     drive(ControllerName::Location, controller, reconcile, ctx, shared, shutdown).await;
-}
-
-/// The names and versions of all objects of a kind, and those of them that appear, change or go.
-fn versions<K>(
-    ctx: &Context,
-) -> (
-    Store<PartialObjectMeta<K>>,
-    impl Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send + 'static,
-)
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-{
-    let (all, writer) = store::<PartialObjectMeta<K>>();
-    let stream = watcher(ctx.api::<PartialObjectMeta<K>>(), watcher::Config::default())
-        .default_backoff()
-        .modify(|object| {
-            forget_details(&mut object.metadata);
-            object.metadata.annotations = None;
-            object.metadata.labels = None;
-        })
-        .reflect(writer)
-        .touched_objects();
-    (all, stream)
-}
-
-/// An object that a location may name.
-#[derive(Clone, Copy, Debug)]
-enum Named<'a> {
-    Secret(&'a str),
-    ConfigMap(&'a str),
-}
-
-impl Named<'_> {
-    fn is_in(self, spec: &BackupLocationSpec) -> bool {
-        let is = |key: Option<&CaCertKey>, name: &str| key.is_some_and(|key| key.name == name);
-        let ca = spec.ca_cert.as_ref();
-        match self {
-            Self::Secret(name) => spec.credentials == name || is(ca.and_then(|ca| ca.secret.as_ref()), name),
-            Self::ConfigMap(name) => is(ca.and_then(|ca| ca.config_map.as_ref()), name),
-        }
-    }
-}
-
-fn users_of(named: Named<'_>, locations: &Store<Guarded>) -> Vec<ObjectRef<Guarded>> {
-    let names_it = |guarded: &Guarded| guarded.0.as_ref().is_ok_and(|location| named.is_in(&location.spec));
-    let users = locations.state().into_iter().filter(|location| names_it(location));
-    users.map(|location| ObjectRef::from_obj(&*location)).collect()
 }
 
 pub(super) async fn reconcile(
@@ -158,13 +109,13 @@ pub(super) async fn reconcile(
             return Ok(Requeue::await_change());
         }
     };
-    // Asked and never awaited: of several reconciles that wait for a store, kube wakes only the one that asked last.
-    if shared.secrets.wait_until_ready().now_or_never().is_none()
-        || shared.config_maps.wait_until_ready().now_or_never().is_none()
-    {
+    if !shared.versions.are_known() {
         return Ok(Requeue::requeue(UNKNOWN_RETRY));
     }
-    let wanted = wanted(location, &shared);
+    let wanted = Wanted {
+        generation: location.metadata.generation.unwrap_or_default(),
+        credentials_version: shared.versions.of(&ctx.namespace, &location.spec),
+    };
     let jobs: Vec<_> = jobs_of(ctx, location).await?.iter().map(InitJob::of).collect();
     let status = location.status.clone().unwrap_or_default();
     let storage = storage_of(ctx, location, &status).await?;
@@ -187,27 +138,6 @@ pub(super) async fn reconcile(
     };
     standing::write::<BackupLocation>(ctx, target, &standing).await?;
     Ok(requeue)
-}
-
-fn wanted(location: &BackupLocation, shared: &Locations) -> Wanted {
-    let Locations { ctx, secrets, config_maps } = shared;
-    let mut credentials_version = version(secrets, &ctx.namespace, &location.spec.credentials);
-    if let Some(CaCertSource { secret, config_map }) = &location.spec.ca_cert {
-        let secret = secret.as_ref().map(|key| version(secrets, &ctx.namespace, &key.name));
-        let config_map = config_map.as_ref().map(|key| version(config_maps, &ctx.namespace, &key.name));
-        credentials_version.push('+');
-        credentials_version.extend(secret.or(config_map));
-    }
-    Wanted { generation: location.metadata.generation.unwrap_or_default(), credentials_version }
-}
-
-/// Resource version of the object of this name, empty if there is none.
-fn version<K>(all: &Store<PartialObjectMeta<K>>, namespace: &str, name: &str) -> String
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + 'static,
-{
-    let object = all.get(&ObjectRef::new(name).within(namespace));
-    object.and_then(|object| object.resource_version()).unwrap_or_default()
 }
 
 /// How the location's storage stands: an S3 service can always be tried, a volume takes its claim and perhaps a node.
