@@ -7,6 +7,7 @@ mod changes;
 mod chart;
 mod input;
 mod location;
+mod locks;
 mod operator;
 mod places;
 mod restore;
