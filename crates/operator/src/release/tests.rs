@@ -7,17 +7,21 @@ const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/ns/deployments";
 const PODS: &str = "/api/v1/namespaces/ns/pods";
 const RECORDS: &str = "/apis/kubedr.catalogicsoftware.com/v1alpha1/namespaces/ns/metadatabackuprecords";
 
-/// As by default, a hundred times as fast.
-fn limits() -> Limits {
+/// Long enough for a machine that has much else to do.
+fn patient() -> Limits {
     Limits {
-        whole: Duration::from_secs(1),
-        operator: Duration::from_millis(600),
+        whole: Duration::from_secs(30),
+        operator: Duration::from_secs(10),
         pause: Duration::from_millis(10),
     }
 }
 
 async fn run(api: &FakeApi) -> Result<(), ReleaseError> {
-    release_by(&api.client(), "ns", limits(), CancellationToken::new()).await
+    run_within(api, patient()).await
+}
+
+async fn run_within(api: &FakeApi, limits: Limits) -> Result<(), ReleaseError> {
+    release_by(&api.client(), "ns", limits, CancellationToken::new()).await
 }
 
 fn path(record: usize) -> String {
@@ -81,7 +85,7 @@ async fn a_pod_that_never_goes_does_not_keep_the_records() {
     let api = FakeApi::default();
     put_pod(&api);
     put_record(&api, 1, &[finalizer::RECORD]);
-    run(&api).await.unwrap();
+    run_within(&api, Limits { operator: Duration::from_millis(50), ..patient() }).await.unwrap();
     assert_eq!(finalizers(&api, 1), json!([]));
 }
 
@@ -118,6 +122,7 @@ async fn records_of_several_pages_take_one_write_each() {
 async fn where_there_is_nothing_to_do_that_is_a_success() {
     let api = FakeApi::default();
     run(&api).await.unwrap();
+    put_record(&api, 1, &[finalizer::RECORD]);
     api.forget_kind(RECORDS);
     run(&api).await.unwrap();
 }
@@ -126,7 +131,8 @@ async fn where_there_is_nothing_to_do_that_is_a_success() {
 async fn it_ends_in_time_when_the_api_server_fails_and_says_what_is_left_to_do() {
     let api = FakeApi::default();
     api.fail(true);
-    let error = run(&api).await.unwrap_err();
+    let error =
+        run_within(&api, Limits { whole: Duration::from_millis(100), ..patient() }).await.unwrap_err();
     assert!(matches!(error, ReleaseError::Late { .. }));
     let message = error.to_string();
     assert!(message.contains("`ns`") && message.contains(finalizer::RECORD), "{message}");
@@ -138,6 +144,6 @@ async fn sigterm_ends_it() {
     put_pod(&api);
     let shutdown = CancellationToken::new();
     shutdown.cancel();
-    let ended = release_by(&api.client(), "ns", limits(), shutdown).await;
+    let ended = release_by(&api.client(), "ns", patient(), shutdown).await;
     assert!(matches!(ended, Err(ReleaseError::Ended { .. })));
 }
