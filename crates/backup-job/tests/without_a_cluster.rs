@@ -201,6 +201,7 @@ fn sigterm_ends_a_job_that_waits_for_etcd_within_seconds() {
     assert_eq!(status.code(), Some(143), "{log}");
     assert!(log.contains("SIGTERM"), "{log}");
     etcd.member(0).resume();
+    assert_eq!(job.restic.ok(&["list", "locks"]).trim(), "", "the lock is given back");
     assert_eq!(job.snapshots().len(), 0);
 }
 
