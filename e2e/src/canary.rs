@@ -41,7 +41,11 @@ impl Canary {
         for key in private_keys(cluster)? {
             add("a private key of the node", &key);
         }
-        needles.push(("a refusal for want of a permission".to_owned(), "forbidden: User ".to_owned()));
+        // Of an account, and not of the kubelet, whose right to a new pod's token the API server sees a moment late.
+        for quote in ["\"", "\\\""] {
+            let said = format!("forbidden: User {quote}system:serviceaccount");
+            needles.push(("a refusal for want of a permission".to_owned(), said));
+        }
         needles.push(("a panic".to_owned(), "panicked at".to_owned()));
         Ok(Self { needles })
     }

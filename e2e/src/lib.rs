@@ -31,6 +31,6 @@ pub use cluster::Cluster;
 pub use guides::{Block, Language, blocks};
 pub use own_s3::OwnS3;
 pub use release::{Release, SHARED_NAMESPACE};
-pub use run::{Event, Run, passes};
+pub use run::{Event, Run, passes, passes_unlocked};
 pub use until::{second, seconds, until};
 pub use volume::{Access, Volume, offer_volumes};

@@ -115,3 +115,13 @@ impl Run {
 pub fn passes(restic: &Restic, args: &[&str]) {
     drop(restic.ok(args));
 }
+
+/// Runs stock restic, which must succeed as soon as no job of ours holds a lock: until then it refuses, as it should.
+pub fn passes_unlocked(restic: &Restic, args: &[&str]) -> Result<()> {
+    until("stock restic gets its lock", seconds(90), || {
+        let output = restic.run(args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{said}");
+        Ok(())
+    })
+}

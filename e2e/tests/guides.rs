@@ -59,7 +59,9 @@ fn follow(page: &Path, dir: &Path) -> Result<usize> {
     let cluster = Cluster::get();
     let tools =
         kubedr_testing::tool("kubectl").parent().context("a directory of tools")?.display().to_string();
-    let job = checkout().join("target/release").display().to_string();
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| checkout().join("target"), PathBuf::from);
+    let job = target.join("release").display().to_string();
     let mut shell = Command::new("timeout");
     shell.args(["--kill-after=5", "300", "bash", "-c", &script(&name, &blocks)]).stdin(Stdio::null());
     shell.envs(cluster.variables()).env("KUBECONFIG", cluster.kubeconfig()).env("HOME", dir);

@@ -6,8 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{Failure, args::LogFormat};
 
-/// What the engine says at the level `info` is about its own steps, and in words that are not ours.
-const QUIET: &str = "rustic_core=warn";
+/// What the engine says at the level `info` is about its own steps, and in words that are not ours; and of time zones, which the image
+/// has none of, it says so many times over.
+const QUIET: &str = "rustic_core=warn,jiff=error";
 
 /// Sends what is traced to stderr; may be called once.
 pub fn start(format: LogFormat, directives: &str) -> Result<(), Failure> {
@@ -36,7 +37,7 @@ mod tests {
 
     #[test]
     fn the_engine_is_quiet_unless_asked_to_speak() {
-        assert_eq!(filter("info").unwrap().to_string(), "rustic_core=warn,info");
+        assert_eq!(filter("info").unwrap().to_string(), "rustic_core=warn,jiff=error,info");
         assert_eq!(filter("debug").unwrap().to_string(), "debug");
     }
 

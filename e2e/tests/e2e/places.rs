@@ -123,7 +123,7 @@ fn a_session_token_goes_with_the_keys() {
         });
         t.apply_secret(&secret, &values)?;
         t.apply_location(json!({}))?;
-        let message = expect_init_failed(t, &[&secret])?;
+        let message = expect_init_failed(t, &["InvalidToken", "session_token"])?;
         ensure!(!message.contains("no-such-session"), "{message}");
         values["session_token"] = json!("");
         t.apply_secret(&secret, &values)?;

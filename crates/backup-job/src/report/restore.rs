@@ -37,6 +37,11 @@ impl Reporter<RestoreDone> for RestoreReporter {
             }),
             Word::Failed(message) => RestoreOutcome::Failed(message.clone()),
         };
+        // The annotation first: whoever sees the status finds it.
+        if matches!(word, Word::Completed(_)) {
+            let what = format!("annotating the restore `{}`", self.restore);
+            persist(&what, patience, || self.annotate()).await?;
+        }
         let what = format!("writing the status of restore `{}`", self.restore);
         persist(&what, patience, || self.write_status(&outcome)).await?;
         let (reason, message) = match word {
@@ -48,8 +53,6 @@ impl Reporter<RestoreDone> for RestoreReporter {
             Word::Failed(message) => (EventReason::RestoreFailed, message.clone()),
         };
         if let Word::Completed(done) = word {
-            let what = format!("annotating the restore `{}`", self.restore);
-            persist(&what, patience, || self.annotate()).await?;
             let warning = done.warning();
             if !warning.is_empty() {
                 let (reason, what) = (EventReason::OwnersNotRestored, "creating the warning");
