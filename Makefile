@@ -65,10 +65,10 @@ else
 E2E := --test e2e --test guides --test secrets --test uninstall
 E2E_ARGS = $(ARGS)
 endif
-# Four at a time: they mostly wait for the cluster.
+# Six at a time: they mostly wait for the cluster.
 e2e: images $(filter minio,$(S3)) ## the tests on a cluster of their own, which is removed afterwards (KEEP=1 leaves it; S3=minio)
 	cargo test --release $(E2E) --no-run
-	$(ON_TEST_CLUSTER) env RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --release $(E2E) $(E2E_ARGS)
+	$(ON_TEST_CLUSTER) env RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --release $(E2E) $(E2E_ARGS)
 bench: images ## memory, time and bytes of a backup beside restic; the operator's memory
 	cargo build --release --bin bench
 	$(ON_TEST_CLUSTER) cargo run --release --bin bench
