@@ -69,7 +69,7 @@ pub mod annotation {
     pub const ATTEMPT: &str = "kubedr.catalogicsoftware.com/attempt";
 }
 
-/// Finalizers that KubeDR 0.x set. Ours takes the first two off wherever it sees them.
+/// Finalizers. The first two were set by KubeDR 0.x; ours takes them off wherever it sees them, and sets the third.
 pub mod finalizer {
     /// On locations, by KubeDR 0.x only.
     pub const LOCATION: &str = "backuplocation.finalizers.kubedr.catalogicsoftware.com";

@@ -104,13 +104,7 @@ pub async fn restore(settings: RestoreSettings) -> Result<RestoreDone, Failure> 
     let RestoreSettings { storage, repository_id, snapshot, tags, target, existing, locking } = settings;
     let data = target.join("data");
     let repository = blocking(move || {
-        if existing == Existing::Refuse && data.symlink_metadata().is_ok() {
-            return Err(Failure::Configuration(format!(
-                "`{}` exists: nothing is overwritten; move it away, give another target, or allow it (`--overwrite`, \
-                 `spec.overwrite: true`)",
-                data.display()
-            )));
-        }
+        refuse_existing(existing, &data)?;
         let repository = storage.open()?;
         if let Some(id) = repository_id.filter(|id| id != repository.id()) {
             return Err(Failure::Configuration(format!(
@@ -125,7 +119,7 @@ pub async fn restore(settings: RestoreSettings) -> Result<RestoreDone, Failure> 
     .await?;
     let locked = locking.take(&repository, LockMode::Shared).await?;
     let held = locked.repository.clone();
-    let done = blocking(move || bring_back(&held, &snapshot, &tags, &target)).await;
+    let done = blocking(move || bring_back(&held, &snapshot, &tags, &target, existing)).await;
     locked.release().await;
     done
 }
@@ -135,6 +129,7 @@ fn bring_back(
     snapshot: &str,
     tags: &[String],
     target: &Path,
+    existing: Existing,
 ) -> Result<RestoreDone, Failure> {
     let data = target.join("data");
     let Snapshot { id, time, host, tags, .. } = choose(repository, snapshot, tags)?;
@@ -142,12 +137,15 @@ fn bring_back(
     let staging = target.join(STAGING);
     remove(&staging)?;
     let outcome = fill(repository, id.as_str(), &staging).and_then(|filled| {
+        // Somebody else may have put it there since the first look.
+        refuse_existing(existing, &data)?;
         put_in_place(&staging.join("data"), &data, &target.join(REPLACED)).map(|()| filled)
     });
-    let cleared = remove(&staging);
+    if let Err(error) = remove(&staging) {
+        tracing::warn!(%error, "what the restore needed in between could not be cleared away");
+    }
     let Filled { restored: Restored { snapshot_id, files, bytes, mut metadata_not_set }, certificates, kept } =
         outcome?;
-    cleared?;
     metadata_not_set.extend(kept);
     let final_path =
         |path: PathBuf| path.strip_prefix(&staging).map(|below| target.join(below)).unwrap_or(path);
@@ -192,7 +190,19 @@ fn fill(repository: &Repository, snapshot: &str, staging: &Path) -> Result<Fille
     Ok(Filled { restored, certificates: certificates.exists().then_some(certificates), kept })
 }
 
-/// Gives the new data its name; what has it stands aside for that moment and is removed afterwards.
+fn refuse_existing(existing: Existing, data: &Path) -> Result<(), Failure> {
+    if existing == Existing::Replace || data.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    Err(Failure::Configuration(format!(
+        "`{}` exists: nothing is overwritten; move it away, give another target, or allow it (`--overwrite`, \
+         `spec.overwrite: true`)",
+        data.display()
+    )))
+}
+
+/// Gives the new data its name; what has it stands aside for that moment and is removed afterwards. Once the new data has its name
+/// the restore is done: what goes wrong then is a warning.
 fn put_in_place(new: &Path, data: &Path, replaced: &Path) -> Result<(), Failure> {
     if !new.exists() {
         let message = "the snapshot has no `/data`: it is no backup of KubeDR; choose another one";
@@ -210,10 +220,11 @@ fn put_in_place(new: &Path, data: &Path, replaced: &Path) -> Result<(), Failure>
         }
         return Err(written(data, &cause));
     }
-    if let Some(parent) = data.parent() {
-        sync(parent)?;
+    let settled = data.parent().map_or(Ok(()), sync).and_then(|()| remove(replaced));
+    if let Err(error) = settled {
+        tracing::warn!(%error, "the data is in place; what it replaced could not be cleared away");
     }
-    remove(replaced)
+    Ok(())
 }
 
 fn sync(directory: &Path) -> Result<(), Failure> {

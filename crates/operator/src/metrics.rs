@@ -12,7 +12,7 @@ pub enum ControllerName {
     Policy,
     /// Jobs, until it is known what became of them.
     Run,
-    /// Restores, which this version refuses.
+    /// Restores.
     Restore,
     /// Records, and what becomes of their snapshots.
     Record,

@@ -79,8 +79,8 @@ impl BackupReporter {
                 let known = found.status.and_then(|status| status.snapshot_id);
                 if found.spec != record.spec || known.is_some_and(|id| id != done.snapshot_id) {
                     return Err(ApiFailure::Occupied(format!(
-                        "`{name}` exists for another snapshot (location `{}`, policy `{}`); delete it if it is of no use, \
-                         and take another backup",
+                        "`{name}` exists for another snapshot or location (location `{}`, policy `{}`); the backup is stored and \
+                         checked but has no record of its own: take another one",
                         found.spec.backuploc, found.spec.policy
                     )));
                 }

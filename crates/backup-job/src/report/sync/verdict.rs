@@ -88,8 +88,9 @@ fn catalogue(done: &SyncDone, taken: &[Taken]) -> (ConditionReason, String) {
             format!("`{record}` of snapshot {snapshot_id} (there is one of location `{location}`)")
         };
         let message = format!(
-            "backups get no record because its name is taken: {}; delete the other record if it is of no use, or keep the \
-             locations in namespaces of their own",
+            "backups get no record because its name is taken: {}. If both locations lead to one repository, that is as it should be: \
+             the other record stands for the same backup, and deleting it deletes the backup. Otherwise keep the locations in \
+             namespaces of their own",
             listed(taken, one)
         );
         return (ConditionReason::RecordNameTaken, message);
@@ -102,7 +103,10 @@ fn catalogue(done: &SyncDone, taken: &[Taken]) -> (ConditionReason, String) {
         );
         return (ConditionReason::SnapshotUnreadable, message);
     }
-    (ConditionReason::UpToDate, "every backup has its record, and every record its snapshot".to_owned())
+    (
+        ConditionReason::UpToDate,
+        "every backup has its record, and every record of this repository its snapshot".to_owned(),
+    )
 }
 
 fn withheld_message(withheld: &Withheld, url: &str) -> String {

@@ -93,7 +93,10 @@ pub fn decide(
             let action = if cron_job.is_some() { Action::Suspend } else { Action::Leave };
             (action, not_found(name))
         }
-        (LocationState::Ready(destination), _) if destination.is_read_only() => {
+        // From the moment that it is asked for: nothing is written while the location is being initialised as such.
+        (LocationState::Ready(destination) | LocationState::NotReady { wanted: destination, .. }, _)
+            if destination.is_read_only() =>
+        {
             let action = if cron_job.is_some() { Action::Suspend } else { Action::Leave };
             (action, read_only(name))
         }
