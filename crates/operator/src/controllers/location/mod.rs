@@ -8,7 +8,7 @@ mod volume;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
@@ -49,6 +49,10 @@ const UNKNOWN_RETRY: Duration = Duration::from_millis(200);
 /// are watched.
 const UNUSABLE_RETRY: Duration = Duration::from_secs(10);
 const VOLUME_PERIOD: Duration = Duration::from_mins(1);
+
+/// A location this young without a Secret waits for one. Times of creation have whole seconds.
+const NEW: SignedDuration = SignedDuration::from_secs(3);
+const SECRET_AWAITED: Duration = Duration::from_secs(1);
 
 /// As it is watched: an object that does not fit the type does not hide the others.
 type Guarded = DeserializeGuard<BackupLocation>;
@@ -116,6 +120,9 @@ pub(super) async fn reconcile(
         generation: location.metadata.generation.unwrap_or_default(),
         credentials_version: shared.versions.of(&ctx.namespace, &location.spec),
     };
+    if wanted.credentials_version.is_empty() && is_new(location, Timestamp::now()) {
+        return Ok(Requeue::requeue(SECRET_AWAITED));
+    }
     let jobs: Vec<_> = jobs_of(ctx, location).await?.iter().map(InitJob::of).collect();
     let status = location.status.clone().unwrap_or_default();
     let storage = storage_of(ctx, location, &status).await?;
@@ -138,6 +145,12 @@ pub(super) async fn reconcile(
     };
     standing::write::<BackupLocation>(ctx, target, &standing).await?;
     Ok(requeue)
+}
+
+/// Whether it has just been created: its Secret, created in the same breath, may come by its own watch a moment later.
+fn is_new(location: &BackupLocation, now: Timestamp) -> bool {
+    let created = location.metadata.creation_timestamp.as_ref();
+    created.is_some_and(|created| now.duration_since(created.0) < NEW)
 }
 
 /// How the location's storage stands: an S3 service can always be tried, a volume takes its claim and perhaps a node.
