@@ -35,7 +35,7 @@ use crate::Phase;
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name: expected at most 63 characters")
 )]
 #[x_kube(validation = Rule::new("has(self.volume) ? !has(self.url) && !has(self.bucketName) : has(self.url) && has(self.bucketName)")
-    .message("expected either url and bucketName, or volume"))]
+    .message("url, bucketName, volume: expected either url and bucketName, or volume"))]
 #[x_kube(validation = Rule::new("!has(self.volume) || (!has(self.region) && !has(self.caCert) && !self.insecureSkipTLSVerify)")
     .message("region, caCert and insecureSkipTLSVerify: expected only with url, not with volume"))]
 #[serde(rename_all = "camelCase")]

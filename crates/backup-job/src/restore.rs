@@ -3,7 +3,7 @@
 mod unpack;
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, BufReader, ErrorKind, Read},
     path::{Path, PathBuf},
     sync::Arc,
@@ -135,6 +135,7 @@ fn bring_back(
     let Snapshot { id, time, host, tags, .. } = choose(repository, snapshot, tags)?;
     tracing::info!(snapshot = %id, %time, host, ?tags, "restoring");
     let staging = target.join(STAGING);
+    let _alone = alone(target)?;
     remove(&staging)?;
     let outcome = fill(repository, id.as_str(), &staging).and_then(|filled| {
         // Somebody else may have put it there since the first look.
@@ -188,6 +189,25 @@ fn fill(repository: &Repository, snapshot: &str, staging: &Path) -> Result<Fille
     };
     sync(&data)?;
     Ok(Filled { restored, certificates: certificates.exists().then_some(certificates), kept })
+}
+
+/// Keeps other restores away from the target for as long as the result lives, on file systems that can.
+fn alone(target: &Path) -> Result<File, Failure> {
+    fs::create_dir_all(target).map_err(|cause| written(target, &cause))?;
+    let directory = File::open(target).map_err(|cause| written(target, &cause))?;
+    match directory.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(Failure::Configuration(format!(
+                "another restore writes to `{}`: wait until it has ended, then begin this one anew, or give another target",
+                target.display()
+            )));
+        }
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!(%error, "the target cannot be locked; nothing else may restore to it now");
+        }
+    }
+    Ok(directory)
 }
 
 fn refuse_existing(existing: Existing, data: &Path) -> Result<(), Failure> {
@@ -318,6 +338,17 @@ fn hash_is_right(path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_restores_to_one_target_the_second_is_refused_until_the_first_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = alone(dir.path()).unwrap();
+        let refusal = alone(dir.path()).unwrap_err();
+        assert_eq!(refusal.exit_code(), 2);
+        assert!(refusal.to_string().contains("another restore"), "{refusal}");
+        drop(first);
+        alone(dir.path()).unwrap();
+    }
 
     #[test]
     fn the_hash_at_the_end_is_checked() {

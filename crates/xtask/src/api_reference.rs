@@ -140,12 +140,19 @@ mod tests {
     #[test]
     fn every_rule_names_its_field_in_its_message() {
         for crd in crate::crd::all() {
-            for field in fields(schema(&crd).unwrap(), "") {
+            let all = fields(schema(&crd).unwrap(), "");
+            let paths: Vec<_> = all.iter().map(|field| field.path.clone()).collect();
+            for field in all {
                 let name = field.path.rsplit('.').next().unwrap().trim_end_matches("[]");
                 for rule in field.schema.x_kubernetes_validations.iter().flatten() {
                     let message = rule.message.as_deref().unwrap_or_default();
-                    // A rule about the whole specification names the fields that it is about.
-                    let names = name == "spec" || message.contains(name);
+                    // A field of a field is named after it: `retention.keepLast`. A rule about a whole specification begins with one of
+                    // the fields that it is about.
+                    let begins = message.split([',', ':', '.']).next().unwrap_or_default();
+                    let names = match field.path.strip_prefix("spec.") {
+                        Some(path) => path.split('.').next() == Some(begins) && message.contains(name),
+                        None => field.path != "spec" || paths.contains(&format!("spec.{begins}")),
+                    };
                     assert!(names && message.contains("expected"), "{}: {message}", field.path);
                 }
             }
