@@ -9,6 +9,10 @@ use kube::ResourceExt;
 
 use pod::PodState;
 
+/// How the API server's node authorizer refuses a kubelet that asks for what a new pod mounts before the authorizer itself has
+/// heard of the pod. The kubelet asks again after some seconds.
+const KUBELET_AHEAD: &str = "no relationship found between node";
+
 /// What became of a Job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -87,7 +91,7 @@ impl Facts<'_> {
         let all = [pod::BLOCKING_EVENTS, pod::PROGRESS_EVENTS].concat();
         let last = newest_of(self.events, &all)?;
         let blocking = last.reason.as_deref().is_some_and(|reason| pod::BLOCKING_EVENTS.contains(&reason));
-        last.message.clone().filter(|_| blocking)
+        last.message.clone().filter(|message| blocking && !message.contains(KUBELET_AHEAD))
     }
 
     fn without_pod(&self) -> Verdict {

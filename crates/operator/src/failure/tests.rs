@@ -220,6 +220,14 @@ fn a_mount_that_failed_once_and_then_went_well_is_no_failure() {
 }
 
 #[test]
+fn a_kubelet_that_asks_before_the_authorizer_knows_the_pod_is_given_time() {
+    let pod = waiting("{reason: ContainerCreating}");
+    let message = "Unable to attach or mount volumes: persistentvolumeclaims \"c\" is forbidden: User \"system:node:n1\" cannot \
+                   get resource: no relationship found between node 'n1' and this object";
+    assert!(matches!(diagnose(&job(""), &[pod], &[event("FailedMount", 1, message)]), Verdict::Starting(_)));
+}
+
+#[test]
 fn a_job_that_is_going_to_fail_has_failed_though_its_pod_cannot_be_removed() {
     let job = job("{type: FailureTarget, status: 'True', reason: DeadlineExceeded, message: m}");
     assert!(ended_at(&job).is_some());

@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::failure::Verdict;
 
-/// A pod that does not start is given this long before that is called a failure: an image pull is tried again and a
-/// volume that was slow is there by then. Half of the 30 seconds within which a failure is told.
-pub const GRACE: SignedDuration = SignedDuration::from_secs(15);
+/// A pod that does not start is given this long before that is called a failure. The kubelet tries a pod that it could not set
+/// up again after 10 to 15 seconds (`backOffPeriod` with jitter), so a volume that was slow is there by then.
+pub const GRACE: SignedDuration = SignedDuration::from_secs(20);
 /// Time between two looks at a pod that is being set up: the kubelet's events do not change the pod.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -109,8 +109,8 @@ mod tests {
     fn a_job_that_cannot_start_is_told_after_the_grace_and_within_thirty_seconds() {
         assert!(GRACE < SignedDuration::from_secs(30));
         let Action::LookAgain(wait) = after(stuck(), false, 5) else { panic!() };
-        assert!(wait > Duration::from_secs(10) && wait < Duration::from_secs(11));
-        assert_eq!(after(stuck(), false, 15), Action::Tell("no image".into()));
+        assert!(wait > Duration::from_secs(15) && wait < Duration::from_secs(16));
+        assert_eq!(after(stuck(), false, 20), Action::Tell("no image".into()));
     }
 
     #[test]
