@@ -118,11 +118,12 @@ fn resolve(repository: &Repository, prefix: &str) -> Result<SnapshotId, Error> {
     let listed = repository.storage.list(FileKind::Snapshot);
     let listed = listed.map_err(|cause| Error::storage(&repository.url, cause))?;
     let mut matching: Vec<Id> = listed.into_iter().map(|(id, _)| id).collect();
+    matching.sort_unstable();
     matching.retain(|id| !prefix.is_empty() && id.to_hex().as_str().starts_with(prefix));
     match matching.as_slice() {
         [] => Err(Error::NoSuchSnapshot { url: repository.url.clone(), id: prefix.to_owned() }),
         [id] => Ok((*id).into()),
-        several => Err(Error::AmbiguousSnapshot { id: prefix.to_owned(), count: several.len() }),
+        several => Err(Error::AmbiguousSnapshot { id: prefix.to_owned(), all: several.iter().map(|id| (*id).into()).collect() }),
     }
 }
 

@@ -6,6 +6,7 @@ mod catalog;
 mod changes;
 mod chart;
 mod input;
+mod kubedrctl;
 mod location;
 mod locks;
 mod operator;
