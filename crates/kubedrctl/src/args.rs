@@ -34,7 +34,7 @@ Examples:
   kubedrctl backup now nightly --wait
 
 Environment; a flag wins over its variable:
-  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN  keys of the S3 service; without any, the role of this place
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN  keys; without any, this place's role
   AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL                        --endpoint
   AWS_REGION, AWS_DEFAULT_REGION                               --region
   RESTIC_REPOSITORY, RESTIC_REPOSITORY_FILE                    --repo, or a file that holds it

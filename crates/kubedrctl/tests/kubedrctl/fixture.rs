@@ -97,7 +97,7 @@ impl Ctl {
             let id = repository.backup(request).unwrap().snapshot_id;
             let number = self.ids.len() + 1;
             self.names.push((id.to_string(), format!("FULL-ID-{number}")));
-            self.names.push((id.short().to_owned(), format!("IDENT-{number}")));
+            self.names.push((id.short().to_owned(), format!("ID-{number:05}")));
             self.ids.push(id);
         }
     }

@@ -17,7 +17,7 @@ use crate::fixture::{Ctl, PASSWORD};
 fn backups_are_listed_shown_and_brought_back() {
     let ctl = Ctl::local();
     insta::assert_snapshot!("list", ctl.ok(&["list", "backups"]));
-    insta::assert_snapshot!("show", ctl.ok(&["show", "latest"]).replace("IDENT-3", "IDENT-2"));
+    insta::assert_snapshot!("show", ctl.ok(&["show", ctl.ids[1].as_str()]));
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_restore_leaves_the_files_and_says_where_they_are() {
     ctl.ok(&[&to[..], &["--overwrite", first]].concat());
     assert!(!data.join("certificates").exists(), "the first backup has none");
     let said = ctl.ok(&[&to[..], &["--overwrite", "--tag=policy=nightly", "latest"]].concat());
-    assert!(said.starts_with("restored IDENT-2 "), "{said}");
+    assert!(said.starts_with("restored ID-00002 "), "{said}");
 }
 
 #[test]
@@ -73,10 +73,10 @@ fn the_flags_of_kubedr_0_x_lead_to_a_bucket() {
         assert_success(&output);
         ctl.stable(&text(&output.stdout))
     };
-    assert!(run(&["list", "backups"]).contains("IDENT-2"));
+    assert!(run(&["list", "backups"]).contains("ID-00002"));
     let target = ctl.path("restored");
     let said = run(&["restore", "--targetdir", target.to_str().unwrap(), ctl.ids[1].short()]);
-    assert!(said.starts_with("restored IDENT-2 ") && target.join("data/certificates/ca.crt").exists(), "{said}");
+    assert!(said.starts_with("restored ID-00002 ") && target.join("data/certificates/ca.crt").exists(), "{said}");
     assert_eq!(run(&["check", "--read-data"]), "no damage found in `s3:ENDPOINT/backups` (every byte was read)\n");
     assert_eq!(server.restic("backups", PASSWORD).ok(&["list", "locks"]).trim(), "", "the lock is given back");
 
@@ -90,7 +90,7 @@ fn the_flags_of_kubedr_0_x_lead_to_a_bucket() {
 fn the_environment_of_restic_and_aws_leads_there_too() {
     let server = S3Server::start();
     let mut ctl = Ctl::in_bucket(&server);
-    assert!(ctl.ok(&["list", "backups"]).contains("IDENT-2"));
+    assert!(ctl.ok(&["list", "backups"]).contains("ID-00002"));
     // A flag wins over its variable.
     let elsewhere = ctl.path("nowhere").display().to_string();
     ctl.fails(4, &["list", "backups", "--repo", &elsewhere]);
@@ -99,10 +99,10 @@ fn the_environment_of_restic_and_aws_leads_there_too() {
     ctl.set("RESTIC_PASSWORD", "wrong");
     ctl.fails(4, &["list", "backups"]);
     ctl.set("RESTIC_PASSWORD_FILE", file.to_str().unwrap());
-    assert!(ctl.ok(&["list", "backups"]).contains("IDENT-2"));
+    assert!(ctl.ok(&["list", "backups"]).contains("ID-00002"));
     ctl.set("RESTIC_REPOSITORY", "");
     ctl.set("AWS_ENDPOINT_URL_S3", &server.endpoint());
-    assert!(ctl.ok(&["list", "backups", "--bucket=backups"]).contains("IDENT-2"));
+    assert!(ctl.ok(&["list", "backups", "--bucket=backups"]).contains("ID-00002"));
 }
 
 #[test]

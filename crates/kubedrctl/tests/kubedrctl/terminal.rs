@@ -25,7 +25,7 @@ fn progress_is_shown_on_a_terminal_and_gone_when_the_answer_comes() {
     let target = ctl.path("restored").display().to_string();
     let screen = on_a_terminal(&ctl, 80, &[], &format!("kubedrctl restore --targetdir {target} {}", ctl.ids[1]));
     assert!(screen.contains("opening the repository") && screen.contains("restoring"), "{screen:?}");
-    let answer = screen.find("restored IDENT-2").unwrap();
+    let answer = screen.find("restored ID-00002").unwrap();
     assert!(!screen[answer..].contains("restoring"), "{screen:?}");
     // The line was cleared before the answer.
     assert!(screen[..answer].ends_with("\r\x1b[2K") || screen[..answer].ends_with("\x1b[0J"), "{screen:?}");
@@ -36,11 +36,11 @@ fn the_answer_goes_into_a_pipe_or_file_and_the_progress_stays_on_the_terminal() 
     let ctl = Ctl::local();
     let file = ctl.path("answer");
     let screen = on_a_terminal(&ctl, 80, &[], &format!("kubedrctl list backups > {}", file.display()));
-    assert!(screen.contains("reading the repository") && !screen.contains("IDENT-1"), "{screen:?}");
+    assert!(screen.contains("reading the repository") && !screen.contains("ID-00001"), "{screen:?}");
     let answer = std::fs::read_to_string(&file).unwrap();
     assert_eq!(ctl.stable(&answer), ctl.ok(&["list", "backups"]), "the same as without a terminal");
     let screen = on_a_terminal(&ctl, 80, &[], "kubedrctl list backups 2> /dev/null");
-    assert!(!screen.contains("reading the repository") && screen.contains("IDENT-1"), "{screen:?}");
+    assert!(!screen.contains("reading the repository") && screen.contains("ID-00001"), "{screen:?}");
     // A reader that has seen enough is no failure.
     on_a_terminal(&ctl, 80, &[], "set -o pipefail; kubedrctl list backups | head -n 1");
 }
