@@ -54,6 +54,16 @@ fn a_prefix_that_fits_two_is_refused_with_both() {
 }
 
 #[test]
+fn a_failure_is_a_document_too() {
+    let ctl = Ctl::empty(tempfile::tempdir().unwrap(), "/none");
+    let output = ctl.run(&["list", "backups", "--output=json"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (said, error) = (kubedr_testing::text(&output.stderr), document["error"].as_str().unwrap());
+    assert_eq!(said, format!("kubedrctl: {error}\n"));
+    assert_eq!((document["exitCode"].as_i64(), output.status.code()), (Some(4), Some(4)));
+}
+
+#[test]
 fn an_unknown_flag_is_refused_by_name() {
     let output = Ctl::empty(tempfile::tempdir().unwrap(), "/none").run(&["list", "backups", "--no-such-flag"]);
     assert_eq!(output.status.code(), Some(2));
