@@ -69,9 +69,9 @@ endif
 e2e: images $(filter minio,$(S3)) ## the tests on a cluster of their own, which is removed afterwards (KEEP=1 leaves it; S3=minio)
 	cargo test --release $(E2E) --no-run
 	$(ON_TEST_CLUSTER) env RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --release $(E2E) $(E2E_ARGS)
-bench: images ## memory, time and bytes of a backup beside restic; the operator's memory
+bench: images ## backup, restore and retention over 500 backups beside restic; the operator's memory (ARGS='backup retention operator')
 	cargo build --release --bin bench
-	$(ON_TEST_CLUSTER) cargo run --release --bin bench
+	$(ON_TEST_CLUSTER) cargo run --release --bin bench -- $(ARGS)
 
 images: tools ## compiles and packs the two images
 	@e2e/cluster/image build; e2e/cluster/image env

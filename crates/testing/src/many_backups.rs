@@ -54,6 +54,23 @@ impl ManyBackups {
     }
 }
 
+/// Makes the marks that a prune has set on packs so much older, in the repository whose files are in `dir`.
+pub fn age_marks(repository: &Restic, dir: &Path, by: SignedDuration) {
+    let mut writer = Writer { sealer: Sealer::new(repository), dir: dir.to_owned() };
+    for file in fs::read_dir(dir.join("index")).expect("a directory of the repository") {
+        let file = file.expect("a file of the repository").path();
+        let mut index = writer.sealer.open(&fs::read(&file).expect("a file of the repository"));
+        let marked = index["packs_to_delete"].as_array_mut().filter(|packs| !packs.is_empty());
+        let Some(marked) = marked else { continue };
+        for pack in marked {
+            let time: Timestamp = serde_json::from_value(pack["time"].clone()).expect("the time of a mark");
+            pack["time"] = json!((time - by).to_string());
+        }
+        writer.write_json("index", &index);
+        fs::remove_file(file).expect("a file that can be removed");
+    }
+}
+
 struct Writer {
     sealer: Sealer,
     dir: PathBuf,
@@ -178,6 +195,17 @@ impl Sealer {
         let nonce = Nonce::<Aes256CtrPoly1305Aes>::from(self.sealed.to_le_bytes());
         let sealed = self.cipher.encrypt(&nonce, plain).expect("less than the cipher's limit");
         [nonce.as_slice(), &sealed].concat()
+    }
+
+    fn open(&self, file: &[u8]) -> Value {
+        let (nonce, sealed) = file.split_at(16);
+        let plain = self.cipher.decrypt(Nonce::<Aes256CtrPoly1305Aes>::from_slice(nonce), sealed);
+        let plain = plain.expect("a file that was encrypted with this key");
+        let json = match plain.strip_prefix(&[2]) {
+            Some(compressed) => zstd::decode_all(compressed).expect("a compressed file"),
+            None => plain,
+        };
+        serde_json::from_slice(&json).expect("a file of JSON")
     }
 }
 
