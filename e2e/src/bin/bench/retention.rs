@@ -44,15 +44,15 @@ pub fn of_500() -> Result<()> {
 
     heading(&format!("{DELETED} of {} backups deleted, and space reclaimed", BACKUPS.count));
     rows(&ours, &theirs);
-    let requests = s3.requests("kubedr");
-    request_rows(&requests, &s3.requests("restic"));
+    request_rows(&s3.requests("kubedr"), &s3.requests("restic"));
     println!("API requests of the job: {asked}");
     println!(
         "kubedr checks the repository afterwards. It deletes what it marks here with the prune of the next day:"
     );
     age_marks(&s3.restic("kubedr", PASSWORD), &s3.bucket_dir("kubedr"), SignedDuration::from_hours(24));
+    let before = s3.requests("kubedr");
     let next_day = measure(job(&s3, "kubedr", "prune")?)?;
-    println!("{}", in_a_line(&next_day, &since(&requests, s3.requests("kubedr"))));
+    println!("{}", in_a_line(&next_day, &since(&before, s3.requests("kubedr"))));
     for bucket in ["kubedr", "restic"] {
         let left = s3.restic(bucket, PASSWORD);
         let ids: BTreeSet<String> =
