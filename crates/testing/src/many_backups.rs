@@ -142,21 +142,21 @@ impl Pack {
     /// Adds a blob, compressed if it is a tree; its id.
     fn add(&mut self, sealer: &mut Sealer, kind: Kind, plain: &[u8]) -> String {
         let id = Sha256::digest(plain);
-        let (sealed, of, name) = match kind {
+        let (stored, mark, name) = match kind {
             Kind::Data => (sealer.seal(plain), 0, "data"),
             Kind::Tree => (sealer.seal(&compress(plain)), 3, "tree"),
         };
         let mut entry = json!({
-            "id": hex::encode(id), "type": name, "offset": self.content.len(), "length": sealed.len(),
+            "id": hex::encode(id), "type": name, "offset": self.content.len(), "length": stored.len(),
         });
-        self.header.push(of);
+        self.header.push(mark);
         self.header.extend(length(&sealed));
         if kind == Kind::Tree {
             self.header.extend(length(plain));
             entry["uncompressed_length"] = json!(plain.len());
         }
         self.header.extend_from_slice(&id);
-        self.content.extend(sealed);
+        self.content.extend(stored);
         self.blobs.push(entry);
         hex::encode(id)
     }
