@@ -150,7 +150,7 @@ impl Pack {
             "id": hex::encode(id), "type": name, "offset": self.content.len(), "length": stored.len(),
         });
         self.header.push(mark);
-        self.header.extend(length(&sealed));
+        self.header.extend(length(&stored));
         if kind == Kind::Tree {
             self.header.extend(length(plain));
             entry["uncompressed_length"] = json!(plain.len());

@@ -17,7 +17,10 @@ mod table;
 
 use anyhow::{Result, ensure};
 
-const PARTS: [(&str, fn() -> Result<()>); 3] =
+/// A name, and what measures and prints.
+type Part = (&'static str, fn() -> Result<()>);
+
+const PARTS: [Part; 3] =
     [("backup", backup::and_restore), ("retention", retention::of_500), ("operator", operator::idle)];
 
 fn main() -> Result<()> {

@@ -33,7 +33,7 @@ pub fn measure(mut program: Command) -> Result<Cost> {
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    ensure!(status.success(), "{:?} failed, {status}", program.get_program());
+    ensure!(status.success(), "{program:?} failed, {status}");
     cost.wall = began.elapsed();
     Ok(cost)
 }
