@@ -309,7 +309,9 @@ mod tests {
                 Timetable::new(schedule, None).unwrap_or_else(|error| panic!("{error}"));
             }
         }
-        for wrong in ["* * * *", "60 * * * *", "* * 0 * *", "5-1 * * * *", "*/0 * * * *", "0 0 * anf *", "@never"] {
+        for wrong in
+            ["* * * *", "60 * * * *", "* * 0 * *", "5-1 * * * *", "*/0 * * * *", "0 0 * anf *", "@never"]
+        {
             let expected = TimetableError::Schedule(wrong.to_owned());
             assert_eq!(Timetable::new(wrong, None), Err(expected));
         }

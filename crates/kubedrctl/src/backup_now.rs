@@ -69,14 +69,22 @@ async fn why_there_is_none(cluster: &Cluster, policy: &str) -> Result<Failure, F
     let namespace = &cluster.namespace;
     let Some(found) = policies.iter().find(|object| object.name_any() == policy) else {
         let names: Vec<_> = policies.iter().map(|object| format!("`{}`", object.name_any())).collect();
-        let names = if names.is_empty() { "there is none".to_owned() } else { format!("there is {}", names.join(", ")) };
-        return Ok(Failure::Configuration(format!("no policy `{policy}` in namespace `{namespace}`: {names}")));
+        let names = if names.is_empty() {
+            "there is none".to_owned()
+        } else {
+            format!("there is {}", names.join(", "))
+        };
+        return Ok(Failure::Configuration(format!(
+            "no policy `{policy}` in namespace `{namespace}`: {names}"
+        )));
     };
     let conditions = found.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let ready = conditions.iter().find(|condition| condition["type"] == ConditionType::Ready.as_str());
     let reason = ready.and_then(|ready| ready["message"].as_str());
     let reason = reason.unwrap_or("the operator has not looked at it: look whether it runs");
-    Ok(Failure::Unhealthy(format!("the policy `{policy}` in namespace `{namespace}` has no CronJob yet: {reason}")))
+    Ok(Failure::Unhealthy(format!(
+        "the policy `{policy}` in namespace `{namespace}` has no CronJob yet: {reason}"
+    )))
 }
 
 /// The Job that `kubectl create job --from=cronjob/…` would make, named after policy and time.
@@ -134,7 +142,8 @@ fn look(job_uid: &str, status: &MetadataBackupPolicyStatus, job: Option<&Job>) -
         return Look::Failed("its Job was deleted before it had reported".to_owned());
     };
     let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let complete = conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Complete" && c.status == "True"));
+    let complete =
+        conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Complete" && c.status == "True"));
     if complete { Look::Completed(None) } else { Look::Running(None) }
 }
 
@@ -157,9 +166,13 @@ async fn await_end(
             Ok((status, job)) => {
                 answered = Instant::now();
                 match look(&uid, &status, job.as_ref()) {
-                    Look::Completed(record) => return completed(cluster, policy, &name, record, &status).await,
+                    Look::Completed(record) => {
+                        return completed(cluster, policy, &name, record, &status).await;
+                    }
                     Look::Failed(message) => {
-                        return Err(Failure::Unhealthy(format!("the backup of job `{name}` failed: {message}")));
+                        return Err(Failure::Unhealthy(format!(
+                            "the backup of job `{name}` failed: {message}"
+                        )));
                     }
                     Look::Running(Some(message)) if told.as_ref() != Some(&message) => {
                         tracing::warn!("the backup of job `{name}` cannot begin: {}", plain(&message));
@@ -227,7 +240,10 @@ async fn completed(
         "completed {name}{location}: {}, newly stored {}, in {} s\n",
         ByteSize(bytes),
         ByteSize(added),
-        status.total_duration_secs.as_deref().map_or("?", |text| text.split_once('.').map_or(text, |(whole, _)| whole))
+        status
+            .total_duration_secs
+            .as_deref()
+            .map_or("?", |text| text.split_once('.').map_or(text, |(whole, _)| whole))
     );
     Answer::new(text, &document)
 }
@@ -238,7 +254,8 @@ mod tests {
 
     use super::*;
 
-    const POLICY: &str = "/apis/kubedr.catalogicsoftware.com/v1alpha1/namespaces/ns/metadatabackuppolicies/nightly";
+    const POLICY: &str =
+        "/apis/kubedr.catalogicsoftware.com/v1alpha1/namespaces/ns/metadatabackuppolicies/nightly";
     const CRON_JOB: &str = "/apis/batch/v1/namespaces/ns/cronjobs/nightly-backup-cronjob";
     const JOBS: &str = "/apis/batch/v1/namespaces/ns/jobs";
 
@@ -282,7 +299,8 @@ mod tests {
     #[test]
     fn the_longest_policy_name_gives_a_job_name_that_kubernetes_takes() {
         let cron_job = serde_json::from_value(cron_job()).unwrap();
-        let name = job(&cron_job, &"p".repeat(kubedr_api::names::POLICY_NAME_MAX), Timestamp::now()).name_any();
+        let name =
+            job(&cron_job, &"p".repeat(kubedr_api::names::POLICY_NAME_MAX), Timestamp::now()).name_any();
         assert!(name.len() <= 63, "{name}");
     }
 
@@ -293,15 +311,23 @@ mod tests {
     #[test]
     fn only_what_is_said_of_this_run_counts() {
         let run = |uid: &str| json!({ "jobName": "j", "jobUID": uid, "startTime": "2026-03-02T12:00:00Z" });
-        let job = |conditions: Value| serde_json::from_value::<Job>(json!({ "status": { "conditions": conditions } })).unwrap();
+        let job = |conditions: Value| {
+            serde_json::from_value::<Job>(json!({ "status": { "conditions": conditions } })).unwrap()
+        };
         let running = job(json!([]));
-        let done = status_of(json!({ "backupStatus": "Completed", "mbrName": "mbr-1", "lastRun": run("ours") }));
+        let done =
+            status_of(json!({ "backupStatus": "Completed", "mbrName": "mbr-1", "lastRun": run("ours") }));
         assert_eq!(look("ours", &done, Some(&running)), Look::Completed(Some("mbr-1".into())));
         assert_eq!(look("another", &done, Some(&running)), Look::Running(None));
         let complete = job(json!([{ "type": "Complete", "status": "True" }]));
-        assert_eq!(look("another", &done, Some(&complete)), Look::Completed(None), "a later run has reported since");
+        assert_eq!(
+            look("another", &done, Some(&complete)),
+            Look::Completed(None),
+            "a later run has reported since"
+        );
         assert!(matches!(look("another", &done, None), Look::Failed(_)));
-        let mut failed = json!({ "backupStatus": "Failed", "backupErrorMessage": "no node", "lastRun": run("ours") });
+        let mut failed =
+            json!({ "backupStatus": "Failed", "backupErrorMessage": "no node", "lastRun": run("ours") });
         assert_eq!(look("ours", &status_of(failed.clone()), Some(&running)), Look::Failed("no node".into()));
         failed["lastRun"]["pending"] = json!(true);
         assert_eq!(look("ours", &status_of(failed), Some(&running)), Look::Running(Some("no node".into())));

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kubedr_repo::{CheckDepth, CheckReport, LockGuard, LockHolder, LockInfo, LockMode, LockOptions, Repository};
+use kubedr_repo::{
+    CheckDepth, CheckReport, LockGuard, LockHolder, LockInfo, LockMode, LockOptions, Repository,
+};
 use serde::Serialize;
 
 use crate::{answer::Answer, failure::Failure, progress::Progress, run::blocking, storage::Storage};
@@ -72,7 +74,8 @@ fn lock(
     };
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let holder = LockHolder { hostname: hostname.trim().to_owned(), username: "kubedrctl".to_owned() };
-    let options = LockOptions { holder, mode: LockMode::Shared, wait, is_gone: &|_| false, waiting: &waiting };
+    let options =
+        LockOptions { holder, mode: LockMode::Shared, wait, is_gone: &|_| false, waiting: &waiting };
     Ok(Some(repository.lock(&options)?))
 }
 
@@ -82,7 +85,8 @@ impl Checked {
         if errors.is_empty() {
             return None;
         }
-        let more = if errors.len() > NAMED { format!(" and {} more", errors.len() - NAMED) } else { String::new() };
+        let more =
+            if errors.len() > NAMED { format!(" and {} more", errors.len() - NAMED) } else { String::new() };
         let first: Vec<_> = errors.iter().take(NAMED).map(String::as_str).collect();
         Some(Failure::Repository(format!(
             "the repository at `{}` is damaged: {}{more}; the backups that need what is lost cannot be restored: take new ones, \
@@ -98,7 +102,8 @@ impl Checked {
         for (kind, findings) in [("error", errors), ("warning", warnings)] {
             text.extend(findings.iter().map(|finding| format!("{kind}: {finding}\n")));
         }
-        let depth = if self.read_data { "every byte was read" } else { "data was not read: `--read-data` does that" };
+        let depth =
+            if self.read_data { "every byte was read" } else { "data was not read: `--read-data` does that" };
         let verdict = if self.ok { "no damage found" } else { "DAMAGED" };
         text + &format!("{verdict} in `{}` ({depth})\n", self.repository)
     }

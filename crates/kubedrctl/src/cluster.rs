@@ -35,7 +35,9 @@ impl Cluster {
         let mut config = match &args.kubeconfig {
             Some(file) => {
                 let kubeconfig = Kubeconfig::read_from(file).map_err(|error| no_way(&chain(&error)))?;
-                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| no_way(&chain(&error)))?
+                Config::from_custom_kubeconfig(kubeconfig, &options)
+                    .await
+                    .map_err(|error| no_way(&chain(&error)))?
             }
             None if args.context.is_some() => {
                 Config::from_kubeconfig(&options).await.map_err(|error| no_way(&chain(&error)))?
@@ -72,13 +74,21 @@ impl Cluster {
     /// What it means that this could not be done.
     pub fn failed(&self, action: &str, error: &kube::Error) -> Failure {
         let advice = match code(error) {
-            Some(401) => "; the cluster does not know these credentials: log in anew, or choose another `--context`",
-            Some(403) => "; the rights of this user do not suffice: ask for them, or choose another `--context`",
+            Some(401) => {
+                "; the cluster does not know these credentials: log in anew, or choose another `--context`"
+            }
+            Some(403) => {
+                "; the rights of this user do not suffice: ask for them, or choose another `--context`"
+            }
             Some(404) => "; KubeDR is not installed in this cluster, or another `--context` was meant",
             Some(_) => "",
             None => "; check that the cluster runs and that `--kubeconfig` and `--context` lead to it",
         };
-        Failure::Cluster(format!("cannot {action} in namespace `{}`: {}{advice}", self.namespace, chain(error)))
+        Failure::Cluster(format!(
+            "cannot {action} in namespace `{}`: {}{advice}",
+            self.namespace,
+            chain(error)
+        ))
     }
 }
 

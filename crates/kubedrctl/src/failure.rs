@@ -77,9 +77,7 @@ impl From<Error> for Failure {
             Error::NoSuchSnapshot { url, id } => Self::Repository(format!(
                 "no snapshot `{id}` in the repository at `{url}`: `kubedrctl list backups` shows what is there"
             )),
-            Error::Target { cause, .. } => {
-                Self::Target(format!("{error}{}", kubedr_restore::advice(cause)))
-            }
+            Error::Target { cause, .. } => Self::Target(format!("{error}{}", kubedr_restore::advice(cause))),
             Error::Storage { url, cause } => match advice(cause.kind) {
                 None => Self::Repository(error.to_string()),
                 Some(advice) => {
@@ -102,26 +100,26 @@ impl From<Error> for Failure {
 /// What to do, where the engine's words do not fit.
 fn advice(kind: StorageErrorKind) -> Option<&'static str> {
     match kind {
-        StorageErrorKind::BucketMissing => {
-            Some("the bucket does not exist: correct `--endpoint` or `--bucket`, or make it with `kubedrctl init`")
-        }
-        StorageErrorKind::WrongKeys => {
-            Some("the server refused the keys: check access key and secret key, and AWS_SESSION_TOKEN if it is set")
-        }
-        StorageErrorKind::Expired => {
-            Some("the keys have expired: take new ones, AWS_SESSION_TOKEN included")
-        }
+        StorageErrorKind::BucketMissing => Some(
+            "the bucket does not exist: correct `--endpoint` or `--bucket`, or make it with `kubedrctl init`",
+        ),
+        StorageErrorKind::WrongKeys => Some(
+            "the server refused the keys: check access key and secret key, and AWS_SESSION_TOKEN if it is set",
+        ),
+        StorageErrorKind::Expired => Some("the keys have expired: take new ones, AWS_SESSION_TOKEN included"),
         StorageErrorKind::NoCredentials => Some(
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give `--accesskey` and `--secretkey`; there is no role of \
              this place either",
         ),
-        StorageErrorKind::RoleRefused => {
-            Some("check that the role exists, that it may be taken here, and that whoever gives it can be reached")
+        StorageErrorKind::RoleRefused => Some(
+            "check that the role exists, that it may be taken here, and that whoever gives it can be reached",
+        ),
+        StorageErrorKind::WrongRegion => {
+            Some("give the region that the bucket is in: `--region` or AWS_REGION")
         }
-        StorageErrorKind::WrongRegion => Some("give the region that the bucket is in: `--region` or AWS_REGION"),
-        StorageErrorKind::Untrusted => {
-            Some("the server's certificate is not trusted: give its certificate authority with `--cacert FILE`")
-        }
+        StorageErrorKind::Untrusted => Some(
+            "the server's certificate is not trusted: give its certificate authority with `--cacert FILE`",
+        ),
         _ => None,
     }
 }

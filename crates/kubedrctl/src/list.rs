@@ -91,7 +91,10 @@ impl Listing {
             self.table().render(screen)
         };
         if self.other_snapshots > 0 {
-            text += &format!("\nsnapshots without an etcd database, which restic shows: {}\n", self.other_snapshots);
+            text += &format!(
+                "\nsnapshots without an etcd database, which restic shows: {}\n",
+                self.other_snapshots
+            );
         }
         text
     }

@@ -19,7 +19,11 @@ pub fn completion(shell: Shell) -> Result<Answer, Failure> {
 /// Writes a manual page for each command.
 pub fn man(dir: &Path) -> Result<Answer, Failure> {
     let failed = |path: &Path, cause: &io::Error| {
-        Failure::Target(format!("cannot write `{}`: {cause}{}", path.display(), kubedr_restore::advice(cause)))
+        Failure::Target(format!(
+            "cannot write `{}`: {cause}{}",
+            path.display(),
+            kubedr_restore::advice(cause)
+        ))
     };
     fs::create_dir_all(dir).map_err(|cause| failed(dir, &cause))?;
     let mut command = command().disable_help_subcommand(true);
@@ -27,7 +31,8 @@ pub fn man(dir: &Path) -> Result<Answer, Failure> {
     command.build();
     let mut pages = Vec::new();
     for command in with_all_below(&command) {
-        let page = clap_mangen::Man::new(command.clone()).generate_to(dir).map_err(|cause| failed(dir, &cause))?;
+        let page =
+            clap_mangen::Man::new(command.clone()).generate_to(dir).map_err(|cause| failed(dir, &cause))?;
         pages.push(page.display().to_string());
     }
     let text = pages.iter().map(|page| format!("{page}\n")).collect();

@@ -57,8 +57,7 @@ async fn answer(command: Command) -> Result<Answer, Failure> {
         Command::Restore(args) => {
             let storage = storage(&args.storage)?;
             let existing = if args.overwrite { Existing::Replace } else { Existing::Refuse };
-            let wanted =
-                restore::Wanted { name: args.id, tags: args.tags, target: args.targetdir, existing };
+            let wanted = restore::Wanted { name: args.id, tags: args.tags, target: args.targetdir, existing };
             blocking(move || restore::restore(&storage, wanted)).await
         }
         Command::Check(args) => {
@@ -105,7 +104,8 @@ async fn ended() -> Failure {
 
 /// Warnings go to standard error; the engine's own are errors to us, or nothing.
 fn log(verbose: bool) {
-    let directives = if verbose { "info,rustic_core=warn" } else { "error,kubedrctl=warn,kubedr_restore=warn" };
+    let directives =
+        if verbose { "info,rustic_core=warn" } else { "error,kubedrctl=warn,kubedr_restore=warn" };
     let filter = EnvFilter::try_new(directives).unwrap_or_default();
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -34,7 +34,10 @@ pub async fn status(args: &ClusterArgs) -> Result<Answer, Failure> {
     drop(progress);
     let status = judge(&facts, Timestamp::now());
     let failure = (!status.healthy).then(|| {
-        Failure::Unhealthy(format!("something is wrong with the backups in namespace `{}`", cluster.namespace))
+        Failure::Unhealthy(format!(
+            "something is wrong with the backups in namespace `{}`",
+            cluster.namespace
+        ))
     });
     Ok(Answer::new(render::render(&status, Screen::stdout()), &status)?.with_failure(failure))
 }

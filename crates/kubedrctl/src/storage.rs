@@ -26,8 +26,7 @@ impl Storage {
     /// What flags and environment say; a flag wins.
     pub fn new(args: &StorageArgs, environment: &Environment) -> Result<Self, Failure> {
         let url = url(args, environment)?;
-        let options =
-            if url.starts_with("s3:") { Some(s3_options(args, environment, &url)?) } else { None };
+        let options = if url.starts_with("s3:") { Some(s3_options(args, environment, &url)?) } else { None };
         let location = Location::parse(&url, options)?;
         Ok(Self { location, password: Secret::new(password(args, environment)?) })
     }
@@ -114,9 +113,9 @@ fn credentials(args: &StorageArgs, environment: &Environment) -> Result<S3Creden
             session_token: session_token.map(Secret::new),
         }),
         (None, None) => Ok(S3Credentials::Ambient),
-        (None, Some(_)) => {
-            Err(configuration("there is a secret key without an access key: give `--accesskey` or set `AWS_ACCESS_KEY_ID`"))
-        }
+        (None, Some(_)) => Err(configuration(
+            "there is a secret key without an access key: give `--accesskey` or set `AWS_ACCESS_KEY_ID`",
+        )),
         (Some(_), None) => Err(configuration(
             "there is an access key without a secret key: set `AWS_SECRET_ACCESS_KEY` or give `--secretkey`",
         )),
@@ -200,7 +199,10 @@ mod tests {
             args.repopwd = Some("flag-password".into());
         })
         .unwrap();
-        assert_eq!((flags.location.url().as_str(), flags.password.reveal()), ("s3:http://flag:2/b/a/b", "flag-password"));
+        assert_eq!(
+            (flags.location.url().as_str(), flags.password.reveal()),
+            ("s3:http://flag:2/b/a/b", "flag-password")
+        );
         let repo = storage(|args, _| args.repo = Some("/srv/r".into())).unwrap();
         assert_eq!(repo.location.url(), "/srv/r");
     }
@@ -213,7 +215,8 @@ mod tests {
         let storage = |in_environment: bool| {
             let path = path.clone();
             storage(move |args, environment| {
-                let place = if in_environment { &mut environment.password_file } else { &mut args.password_file };
+                let place =
+                    if in_environment { &mut environment.password_file } else { &mut args.password_file };
                 *place = Some(path);
             })
         };
@@ -228,7 +231,10 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_what_to_do() {
         let message = refusal(|_, environment| environment.repository = None);
-        assert!(message.contains("`--endpoint` and `--bucket`") && message.contains("`RESTIC_REPOSITORY`"), "{message}");
+        assert!(
+            message.contains("`--endpoint` and `--bucket`") && message.contains("`RESTIC_REPOSITORY`"),
+            "{message}"
+        );
         let message = refusal(|args, _| args.endpoint = Some("http://h".into()));
         assert!(message.contains("without `--bucket`"), "{message}");
         let message = refusal(|args, _| args.prefix = Some("x".into()));
@@ -252,12 +258,16 @@ mod tests {
             environment.endpoint = Some("https://s3.eu-west-1.amazonaws.com".into());
         });
         let Location::S3(s3) = storage.unwrap().location else { panic!() };
-        assert_eq!((s3.endpoint.as_str(), s3.options.region.as_str()), ("https://s3.eu-west-1.amazonaws.com", "eu-west-1"));
+        assert_eq!(
+            (s3.endpoint.as_str(), s3.options.region.as_str()),
+            ("https://s3.eu-west-1.amazonaws.com", "eu-west-1")
+        );
     }
 
     #[test]
     fn without_keys_the_place_is_asked_for_a_role() {
-        let storage = storage(|_, environment| (environment.access_key, environment.secret_key) = (None, None));
+        let storage =
+            storage(|_, environment| (environment.access_key, environment.secret_key) = (None, None));
         let Location::S3(s3) = storage.unwrap().location else { panic!() };
         assert!(matches!(s3.options.credentials, S3Credentials::Ambient));
     }
@@ -265,6 +275,9 @@ mod tests {
     #[test]
     fn debug_output_holds_no_secret() {
         let text = format!("{:?}", storage(|_, _| {}).unwrap());
-        assert!(!["env-access", "env-secret", "env-token", "env-password"].iter().any(|s| text.contains(s)), "{text}");
+        assert!(
+            !["env-access", "env-secret", "env-token", "env-password"].iter().any(|s| text.contains(s)),
+            "{text}"
+        );
     }
 }

@@ -147,7 +147,8 @@ pub enum Error {
 fn named(all: &[SnapshotId], given: usize) -> String {
     const NAMED: usize = 4;
     let digits = (given + 4).clamp(8, 64);
-    let mut names: Vec<String> = all.iter().take(NAMED).map(|id| format!("`{}`", &id.as_str()[..digits])).collect();
+    let mut names: Vec<String> =
+        all.iter().take(NAMED).map(|id| format!("`{}`", &id.as_str()[..digits])).collect();
     if all.len() > NAMED {
         names.push("…".to_owned());
     }

@@ -123,7 +123,10 @@ fn resolve(repository: &Repository, prefix: &str) -> Result<SnapshotId, Error> {
     match matching.as_slice() {
         [] => Err(Error::NoSuchSnapshot { url: repository.url.clone(), id: prefix.to_owned() }),
         [id] => Ok((*id).into()),
-        several => Err(Error::AmbiguousSnapshot { id: prefix.to_owned(), all: several.iter().map(|id| (*id).into()).collect() }),
+        several => Err(Error::AmbiguousSnapshot {
+            id: prefix.to_owned(),
+            all: several.iter().map(|id| (*id).into()).collect(),
+        }),
     }
 }
 

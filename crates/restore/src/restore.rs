@@ -164,7 +164,8 @@ fn fill(
     check_hash(&data.join("etcd-snapshot.db"))?;
     let (archive, certificates) = (data.join("certificates.tar"), data.join("certificates"));
     let kept = if archive.exists() {
-        let kept = unpack(&archive, &certificates).map_err(|error| Error::written(&error.path, error.cause))?;
+        let kept =
+            unpack(&archive, &certificates).map_err(|error| Error::written(&error.path, error.cause))?;
         fs::remove_file(&archive).map_err(|cause| Error::written(&archive, cause))?;
         kept
     } else {

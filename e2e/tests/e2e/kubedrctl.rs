@@ -37,7 +37,10 @@ fn the_status_tells_what_is_wrong_and_a_backup_now_is_one_like_any_other() {
         let done: Value = serde_json::from_slice(&output.stdout)?;
         let run = Run::of(t, done["job"].as_str().context("a Job")?)?;
         let told = t.policy_status()?;
-        ensure!(told["lastRun"]["jobUID"] == run.uid.as_str() && done["record"]["name"] == told["mbrName"], "{done} {told}");
+        ensure!(
+            told["lastRun"]["jobUID"] == run.uid.as_str() && done["record"]["name"] == told["mbrName"],
+            "{done} {told}"
+        );
         ensure!(t.only_event_of(&run)?.reason == "BackupSucceeded", "the event of the run");
         t.expect_stored(1)?;
         expect_kubectls_job(t, &run)?;
@@ -63,12 +66,18 @@ fn the_status_tells_what_is_wrong_and_a_backup_now_is_one_like_any_other() {
 /// Labels, annotations, owner and specification are those that kubectl gives.
 fn expect_kubectls_job(t: &Case, run: &Run) -> Result<()> {
     let from = format!("--from=cronjob/{}", t.cron_job_name());
-    let wanted = ["--namespace", t.namespace(), "create", "job", "any", &from, "--dry-run=server", "--output=json"];
+    let wanted =
+        ["--namespace", t.namespace(), "create", "job", "any", &from, "--dry-run=server", "--output=json"];
     let mut wanted: Value = serde_json::from_str(&t.cluster().kubectl(&wanted)?)?;
     let mut made = t.get("jobs", &run.job)?;
     for job in [&mut wanted, &mut made] {
         // The server's own: a number, and labels and selector with the Job's UID and name.
-        for key in ["controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"] {
+        for key in [
+            "controller-uid",
+            "job-name",
+            "batch.kubernetes.io/controller-uid",
+            "batch.kubernetes.io/job-name",
+        ] {
             for labels in ["/metadata/labels", "/spec/template/metadata/labels"] {
                 job.pointer_mut(labels).and_then(Value::as_object_mut).map(|all| all.remove(key));
             }

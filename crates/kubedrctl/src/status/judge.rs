@@ -206,7 +206,9 @@ fn operator(deployments: Option<&[Deployment]>, namespace: &str) -> (OperatorSta
     };
     let what_to_do = "backups go on by schedule, but nothing here is kept up to date";
     if deployments.is_empty() {
-        let problem = format!("no operator is installed in namespace `{namespace}`: {what_to_do}; install the chart, or choose another `--namespace`");
+        let problem = format!(
+            "no operator is installed in namespace `{namespace}`: {what_to_do}; install the chart, or choose another `--namespace`"
+        );
         return (OperatorState::Missing, vec![problem]);
     }
     if deployments.iter().any(is_ready) {
@@ -218,7 +220,12 @@ fn operator(deployments: Option<&[Deployment]>, namespace: &str) -> (OperatorSta
     (OperatorState::NotReady, vec![problem])
 }
 
-fn policy(object: &DynamicObject, namespace: &str, records: &[DynamicObject], now: Timestamp) -> PolicyStatus {
+fn policy(
+    object: &DynamicObject,
+    namespace: &str,
+    records: &[DynamicObject],
+    now: Timestamp,
+) -> PolicyStatus {
     let name = object.name_any();
     let mut told = PolicyStatus {
         state: PolicyState::NotReady,
@@ -257,7 +264,8 @@ fn policy(object: &DynamicObject, namespace: &str, records: &[DynamicObject], no
     if told.state == PolicyState::Failed {
         let message = status.backup_error_message.filter(|text| !text.is_empty());
         let message = message.unwrap_or_else(|| "nobody said why; see the log of its pod".to_owned());
-        let ago = time(status.backup_time.as_deref()).map(|time| format!(" {}", super::render::ago(time, now)));
+        let ago =
+            time(status.backup_time.as_deref()).map(|time| format!(" {}", super::render::ago(time, now)));
         told.problems.push(format!("the last backup failed{}: {message}", ago.unwrap_or_default()));
     }
     if told.state != PolicyState::Running
@@ -287,7 +295,8 @@ impl Due {
         let text = |pointer: &str| object.data.pointer(pointer).and_then(|value| value.as_str());
         let timetable = Timetable::new(&policy.spec.schedule, text("/spec/timeZone")).ok()?;
         let began = policy.status.as_ref().and_then(|status| status.last_run.as_ref());
-        let began = time(began.map(|run| run.start_time.as_str())).and_then(|time| time.checked_add(CLOCKS).ok());
+        let began =
+            time(began.map(|run| run.start_time.as_str())).and_then(|time| time.checked_add(CLOCKS).ok());
         let created = policy.metadata.creation_timestamp.as_ref().map(|time| time.0);
         let since = time(text("/status/activeSchedule/since")).or(created);
         Some(Self { timetable, since: began.max(since)? })

@@ -79,9 +79,8 @@ fn locations(status: &Status) -> Table<6> {
     ]);
     for location in &status.locations {
         let LocationStatus { name, state, repository, last_validation, last_check, snapshots, .. } = location;
-        let when = |time: &Option<Timestamp>| {
-            time.map_or_else(|| "never".to_owned(), |time| ago(time, status.time))
-        };
+        let when =
+            |time: &Option<Timestamp>| time.map_or_else(|| "never".to_owned(), |time| ago(time, status.time));
         table.push([
             name.into(),
             Cell::styled(state.word(), location_style(*state)),

@@ -92,7 +92,8 @@ fn status(policies: Vec<Value>, locations: Vec<Value>) -> Status {
         let spec = json!({ "policy": policy, "backuploc": "s3", "snapshotId": "8a1c06fd" });
         object("MetadataBackupRecord", "mbr-8a1c06fd", spec, json!({}))
     };
-    let operator = vec![json!({ "metadata": { "name": "kubedr-operator" }, "status": { "readyReplicas": 1 } })];
+    let operator =
+        vec![json!({ "metadata": { "name": "kubedr-operator" }, "status": { "readyReplicas": 1 } })];
     let facts = Facts {
         namespace: "kubedr-system".into(),
         policies: objects(policies),
@@ -125,9 +126,13 @@ fn what_is_as_it_should_be_is_healthy() {
 
 #[test]
 fn a_failure_is_told_with_its_message_until_a_backup_succeeds() {
-    let failed = json!({ "status": { "backupStatus": "Failed", "backupErrorMessage": "etcd: refused; look" } });
+    let failed =
+        json!({ "status": { "backupStatus": "Failed", "backupErrorMessage": "etcd: refused; look" } });
     let (state, problems) = one_policy(failed);
-    assert_eq!((state, problems), (PolicyState::Failed, vec!["the last backup failed 10h ago: etcd: refused; look".into()]));
+    assert_eq!(
+        (state, problems),
+        (PolicyState::Failed, vec!["the last backup failed 10h ago: etcd: refused; look".into()])
+    );
 }
 
 #[test]
@@ -142,10 +147,14 @@ fn a_backup_that_has_not_begun_is_told_ten_minutes_after_its_time() {
     assert_eq!(every_hour("2026-03-02T11:50:02Z"), (PolicyState::Ok, vec![]));
     let (state, problems) = every_hour("2026-03-02T09:50:02Z");
     assert_eq!(state, PolicyState::Overdue);
-    assert!(problems[0].contains("kubectl -n kubedr-system describe cronjob nightly-backup-cronjob"), "{problems:?}");
+    assert!(
+        problems[0].contains("kubectl -n kubedr-system describe cronjob nightly-backup-cronjob"),
+        "{problems:?}"
+    );
     let in_berlin = json!({ "spec": { "schedule": "40 12 * * *", "timeZone": "Europe/Berlin" } });
     assert_eq!(one_policy(in_berlin).0, PolicyState::Overdue, "20 minutes ago in Berlin");
-    let running = json!({ "spec": { "schedule": "* * * * *" }, "status": { "backupStatus": "Initializing" } });
+    let running =
+        json!({ "spec": { "schedule": "* * * * *" }, "status": { "backupStatus": "Initializing" } });
     assert_eq!(one_policy(running), (PolicyState::Running, vec![]));
 }
 
@@ -173,7 +182,8 @@ fn a_policy_that_cannot_run_says_why() {
     let unseen = one_policy(json!({ "status": null }));
     assert_eq!(unseen.0, PolicyState::NotReady);
     assert!(unseen.1[0].contains("the operator has not looked at it"), "{unseen:?}");
-    let new = one_policy(json!({ "metadata": { "creationTimestamp": "2026-03-02T11:59:30Z" }, "status": null }));
+    let new =
+        one_policy(json!({ "metadata": { "creationTimestamp": "2026-03-02T11:59:30Z" }, "status": null }));
     assert_eq!(new, (PolicyState::New, vec![]));
 }
 
@@ -195,7 +205,10 @@ fn each_thing_that_is_wrong_with_a_location_is_told() {
     assert_eq!(failed("CatalogComplete", "withheld"), (LocationState::Incomplete, vec!["withheld".into()]));
     let damage = json!({ "status": { "lastCheck": { "result": "Failed", "message": "a pack is missing" } } });
     let (state, problems) = one_location(damage);
-    assert_eq!((state, problems), (LocationState::Damaged, vec!["the last check has failed: a pack is missing".into()]));
+    assert_eq!(
+        (state, problems),
+        (LocationState::Damaged, vec!["the last check has failed: a pack is missing".into()])
+    );
     let conditions = json!([ready("False", "InitFailed", "wrong password; correct it")]);
     let (state, problems) = one_location(json!({ "status": { "conditions": conditions } }));
     assert_eq!((state, problems), (LocationState::NotReady, vec!["wrong password; correct it".into()]));
@@ -207,13 +220,8 @@ fn each_thing_that_is_wrong_with_a_location_is_told() {
 #[test]
 fn without_policies_or_an_operator_nothing_is_as_it_should_be() {
     let nothing = |operator| {
-        let facts = Facts {
-            namespace: "ns".into(),
-            policies: vec![],
-            locations: vec![],
-            records: vec![],
-            operator,
-        };
+        let facts =
+            Facts { namespace: "ns".into(), policies: vec![], locations: vec![], records: vec![], operator };
         judge(&facts, now())
     };
     let unknown = nothing(None);
@@ -250,7 +258,12 @@ fn a_bad_day() -> Status {
         },
     });
     status(
-        vec![policy("nightly", json!({})), policy("hourly", failed), policy("weekly", never), policy("off", json!({ "spec": { "suspend": true } }))],
+        vec![
+            policy("nightly", json!({})),
+            policy("hourly", failed),
+            policy("weekly", never),
+            policy("off", json!({ "spec": { "suspend": true } })),
+        ],
         vec![location("s3", json!({})), location("second", unavailable)],
     )
 }
@@ -277,7 +290,10 @@ fn a_good_day_is_told_in_the_first_line() {
 #[test]
 fn colours_are_those_of_traffic_lights_and_change_no_letter() {
     let coloured = render(&a_bad_day(), Screen { width: Some(80), colours: Colours::On });
-    assert!(coloured.contains("\x1b[32mok\x1b[0m") && coloured.contains("\x1b[1m\x1b[31mFAILED\x1b[0m"), "{coloured:?}");
+    assert!(
+        coloured.contains("\x1b[32mok\x1b[0m") && coloured.contains("\x1b[1m\x1b[31mFAILED\x1b[0m"),
+        "{coloured:?}"
+    );
     let plain = render(&a_bad_day(), Screen { width: Some(80), colours: Colours::Off });
     assert_eq!(console::strip_ansi_codes(&coloured), plain);
 }

@@ -23,7 +23,11 @@ fn each_mistake_has_its_message_and_exit_code() {
         ("a wrong secret key", 4, vec!["list", "backups", "--secretkey=wrong"]),
         ("no such snapshot", 4, vec!["show", "0000000000000000"]),
         ("a snapshot that is no backup", 4, vec!["show", ctl.ids[2].short()]),
-        ("no snapshot with the tag", 2, vec!["restore", "--targetdir=/tmp/none", "--tag=policy=none", "latest"]),
+        (
+            "no snapshot with the tag",
+            2,
+            vec!["restore", "--targetdir=/tmp/none", "--tag=policy=none", "latest"],
+        ),
         ("a target that cannot be written", 7, vec!["restore", target, ctl.ids[0].short()]),
         ("a location that is none", 2, vec!["list", "backups", "--repo=sftp:host:/path"]),
         ("a bucket without an endpoint", 2, vec!["list", "backups", "--bucket=b"]),
@@ -65,7 +69,8 @@ fn a_failure_is_a_document_too() {
 
 #[test]
 fn an_unknown_flag_is_refused_by_name() {
-    let output = Ctl::empty(tempfile::tempdir().unwrap(), "/none").run(&["list", "backups", "--no-such-flag"]);
+    let output =
+        Ctl::empty(tempfile::tempdir().unwrap(), "/none").run(&["list", "backups", "--no-such-flag"]);
     assert_eq!(output.status.code(), Some(2));
     insta::assert_snapshot!("unknown-flag", kubedr_testing::text(&output.stderr));
 }

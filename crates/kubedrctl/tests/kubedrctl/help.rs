@@ -33,12 +33,17 @@ fn as_a_plugin_of_kubectl_it_calls_itself_so() {
     assert!(said.contains("Usage: kubectl kubedr restore [OPTIONS] --targetdir <DIR> <ID>"), "{said}");
     let mut plugin = std::process::Command::new(&plugin);
     let said = text(&plugin.env_clear().arg("--help").output().unwrap().stdout);
-    assert!(said.contains("  kubectl kubedr list backups --endpoint") && !said.contains("  kubedrctl "), "{said}");
+    assert!(
+        said.contains("  kubectl kubedr list backups --endpoint") && !said.contains("  kubedrctl "),
+        "{said}"
+    );
 }
 
 #[test]
 fn shells_complete_what_there_is() {
-    for (shell, mark) in [("bash", "complete -F"), ("zsh", "#compdef kubedrctl"), ("fish", "complete -c kubedrctl")] {
+    for (shell, mark) in
+        [("bash", "complete -F"), ("zsh", "#compdef kubedrctl"), ("fish", "complete -c kubedrctl")]
+    {
         let script = help(&["completion", shell]);
         assert!(script.contains(mark) && script.contains("targetdir"), "{shell}: {script}");
     }

@@ -66,7 +66,16 @@ fn the_flags_of_kubedr_0_x_lead_to_a_bucket() {
     let ctl = Ctl::in_bucket(&server);
     let (endpoint, access, secret) = (server.endpoint(), server.access_key(), server.secret_key());
     let flags = [
-        "--accesskey", access, "--secretkey", secret, "--repopwd", PASSWORD, "--endpoint", &endpoint, "--bucket", "backups",
+        "--accesskey",
+        access,
+        "--secretkey",
+        secret,
+        "--repopwd",
+        PASSWORD,
+        "--endpoint",
+        &endpoint,
+        "--bucket",
+        "backups",
     ];
     let run = |args: &[&str]| {
         let output = crate::fixture::command().args(args).args(flags).output().unwrap();
@@ -76,14 +85,27 @@ fn the_flags_of_kubedr_0_x_lead_to_a_bucket() {
     assert!(run(&["list", "backups"]).contains("ID-00002"));
     let target = ctl.path("restored");
     let said = run(&["restore", "--targetdir", target.to_str().unwrap(), ctl.ids[1].short()]);
-    assert!(said.starts_with("restored ID-00002 ") && target.join("data/certificates/ca.crt").exists(), "{said}");
-    assert_eq!(run(&["check", "--read-data"]), "no damage found in `s3:ENDPOINT/backups` (every byte was read)\n");
-    assert_eq!(server.restic("backups", PASSWORD).ok(&["list", "locks"]).trim(), "", "the lock is given back");
+    assert!(
+        said.starts_with("restored ID-00002 ") && target.join("data/certificates/ca.crt").exists(),
+        "{said}"
+    );
+    assert_eq!(
+        run(&["check", "--read-data"]),
+        "no damage found in `s3:ENDPOINT/backups` (every byte was read)\n"
+    );
+    assert_eq!(
+        server.restic("backups", PASSWORD).ok(&["list", "locks"]).trim(),
+        "",
+        "the lock is given back"
+    );
 
     let init = |prefix: &str| run(&["init", "--prefix", prefix]);
     assert_eq!(init("clusters/berlin"), "made a repository at `s3:ENDPOINT/backups/clusters/berlin`\n");
     assert!(init("clusters/berlin").starts_with("there is a repository already"));
-    assert_eq!(run(&["list", "backups", "--prefix=clusters/berlin"]), "no backups in `s3:ENDPOINT/backups/clusters/berlin`\n");
+    assert_eq!(
+        run(&["list", "backups", "--prefix=clusters/berlin"]),
+        "no backups in `s3:ENDPOINT/backups/clusters/berlin`\n"
+    );
 }
 
 #[test]
@@ -122,8 +144,7 @@ fn a_server_with_a_private_authority_is_trusted_by_its_file() {
 #[test]
 fn damage_is_told_and_is_a_failure() {
     let ctl = Ctl::local();
-    let repository =
-        Repository::open(&Location::Local(ctl.path("repository")), &PASSWORD.into()).unwrap();
+    let repository = Repository::open(&Location::Local(ctl.path("repository")), &PASSWORD.into()).unwrap();
     assert_eq!(repository.snapshots().unwrap().len(), 3);
     let packs = fs::read_dir(ctl.path("repository/data")).unwrap();
     for pack in packs.flat_map(|dir| fs::read_dir(dir.unwrap().path()).unwrap()) {
@@ -140,8 +161,7 @@ fn damage_is_told_and_is_a_failure() {
 #[test]
 fn a_check_waits_for_the_lock_of_others_and_ctrl_c_ends_that() {
     let ctl = Ctl::local();
-    let repository =
-        Repository::open(&Location::Local(ctl.path("repository")), &PASSWORD.into()).unwrap();
+    let repository = Repository::open(&Location::Local(ctl.path("repository")), &PASSWORD.into()).unwrap();
     let guard = repository
         .lock(&LockOptions {
             holder: LockHolder { hostname: "elsewhere".into(), username: "somebody".into() },

@@ -23,7 +23,8 @@ fn on_a_terminal(ctl: &Ctl, columns: usize, more: &[(&str, &str)], line: &str) -
 fn progress_is_shown_on_a_terminal_and_gone_when_the_answer_comes() {
     let ctl = Ctl::local();
     let target = ctl.path("restored").display().to_string();
-    let screen = on_a_terminal(&ctl, 80, &[], &format!("kubedrctl restore --targetdir {target} {}", ctl.ids[1]));
+    let screen =
+        on_a_terminal(&ctl, 80, &[], &format!("kubedrctl restore --targetdir {target} {}", ctl.ids[1]));
     assert!(screen.contains("opening the repository") && screen.contains("restoring"), "{screen:?}");
     let answer = screen.find("restored ID-00002").unwrap();
     assert!(!screen[answer..].contains("restoring"), "{screen:?}");
@@ -48,7 +49,9 @@ fn the_answer_goes_into_a_pipe_or_file_and_the_progress_stays_on_the_terminal() 
 #[test]
 fn a_narrow_terminal_gets_fewer_columns() {
     let ctl = Ctl::local();
-    let screen = |columns| on_a_terminal(&ctl, columns, &[], "kubedrctl list backups 2> /dev/null").replace("\r\n", "\n");
+    let screen = |columns| {
+        on_a_terminal(&ctl, columns, &[], "kubedrctl list backups 2> /dev/null").replace("\r\n", "\n")
+    };
     insta::assert_snapshot!("terminal-80", screen(80));
     insta::assert_snapshot!("terminal-40", screen(40));
 }
