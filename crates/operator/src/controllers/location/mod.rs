@@ -77,6 +77,7 @@ pub(super) struct Locations {
 /// Runs until `shutdown`.
 pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
     let controller = Controller::<Guarded>::new(ctx.api(), watcher::Config::default());
+    ctx.metrics.locations.watch(controller.store());
     let (secrets, secret_stream) = watch::<Secret>(&ctx);
     let (config_maps, config_map_stream) = watch::<ConfigMap>(&ctx);
     let (of_secret, of_config_map) = (controller.store(), controller.store());
