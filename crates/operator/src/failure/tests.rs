@@ -42,6 +42,7 @@ fn waiting(rest: &str) -> Pod {
 }
 
 fn event(reason: &str, second: u8, message: &str) -> Event {
+    let message = message.replace('\'', "''");
     yaml(&format!(
         "{{metadata: {{name: e}}, involvedObject: {{}}, reason: {reason}, message: '{message}', lastTimestamp: '2026-01-01T00:00:{second:02}Z'}}"
     ))

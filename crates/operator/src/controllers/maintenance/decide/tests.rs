@@ -313,7 +313,7 @@ fn a_deleted_record_that_does_not_know_its_snapshot_makes_a_look_due_that_comes_
         let deletions = Deletions { known: Vec::new(), unidentified };
         decide(&State { location: &here, jobs, deletions: &deletions, now: at(second) })
     };
-    assert_eq!(wait(&look(&[], &[100, 103], 101)), 3);
+    assert_eq!(wait(&look(&[], &[100, 103], 101)), 4);
     assert_eq!(started(look(&[], &[100, 103], 105)), (Task::Sync, 1));
     // One look does for all that were deleted before it, whether its job is there or not.
     let seen = [job(Task::Sync, 1, Progress::Succeeded(at(110)))];
