@@ -12,6 +12,8 @@
 
 mod backup_location;
 mod condition;
+#[cfg(test)]
+mod documented;
 mod event;
 mod init_report;
 mod metadata_backup_policy;

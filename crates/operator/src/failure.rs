@@ -46,6 +46,12 @@ impl Facts<'_> {
         self.pods.iter().max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0))
     }
 
+    /// The exit code of the newest pod, if it has ended.
+    #[must_use]
+    pub fn exit_code(&self) -> Option<i32> {
+        self.pod().and_then(pod::exit_code)
+    }
+
     /// What became of the Job.
     #[must_use]
     pub fn diagnose(&self) -> Verdict {

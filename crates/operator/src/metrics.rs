@@ -1,5 +1,7 @@
 //! Counters of the operator itself, in the text form that Prometheus reads.
 
+mod location;
+
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -55,6 +57,8 @@ pub struct Metrics {
     leader: AtomicBool,
     reconciled: [AtomicU64; ControllerName::ALL.len()],
     failed: [AtomicU64; ControllerName::ALL.len()],
+    /// Whether each location is available.
+    pub locations: location::Locations,
 }
 
 impl Metrics {
@@ -92,6 +96,7 @@ impl Metrics {
         let samples: Vec<_> = ControllerName::ALL.into_iter().flat_map(|name| self.samples(name)).collect();
         let help = "Reconciles by controller and outcome.";
         family("kubedr_operator_reconciles_total", help, "counter", &samples);
+        family(location::NAME, location::HELP, "gauge", &self.locations.samples());
         text
     }
 

@@ -24,14 +24,14 @@ pub fn on_masters(label: Option<&str>, node: Option<&str>) -> Affinity {
     required(terms.collect())
 }
 
-/// On masters, and if it can be on this one.
+/// On masters as for [`on_masters`], and if it can be on this one.
 #[must_use]
-pub fn on_masters_preferably(node: Option<&str>) -> Affinity {
+pub fn on_masters_preferably(label: Option<&str>, node: Option<&str>) -> Affinity {
     let preferred = node.map(|node| {
         let preference = NodeSelectorTerm { match_expressions: None, match_fields: Some(named(node)) };
         vec![PreferredSchedulingTerm { weight: 100, preference }]
     });
-    let mut affinity = on_masters(None, None);
+    let mut affinity = on_masters(label, None);
     affinity.node_affinity.get_or_insert_default().preferred_during_scheduling_ignored_during_execution =
         preferred;
     affinity
@@ -91,11 +91,16 @@ mod tests {
 
     #[test]
     fn a_preferred_node_that_is_gone_keeps_no_pod_from_running() {
-        let affinity = on_masters_preferably(Some("gone")).node_affinity.unwrap();
-        assert_eq!(
-            affinity.required_during_scheduling_ignored_during_execution,
-            on_masters(None, None).node_affinity.unwrap().required_during_scheduling_ignored_during_execution
-        );
-        assert_eq!(affinity.preferred_during_scheduling_ignored_during_execution.unwrap().len(), 1);
+        let required = |affinity: &Affinity| {
+            let node_affinity = affinity.node_affinity.clone().unwrap();
+            node_affinity.required_during_scheduling_ignored_during_execution
+        };
+        for label in [None, Some("own")] {
+            let affinity = on_masters_preferably(label, Some("gone"));
+            assert_eq!(required(&affinity), required(&on_masters(label, None)));
+            let preferred =
+                affinity.node_affinity.unwrap().preferred_during_scheduling_ignored_during_execution;
+            assert_eq!(preferred.unwrap().len(), 1);
+        }
     }
 }

@@ -6,7 +6,7 @@ use rustic_core::{Id, OpenStatus, Repository as Engine, repofile::MasterKey};
 
 use crate::{
     Backup, BackupRequest, CheckDepth, CheckReport, Contents, Error, FileDigest, InitOptions, InitOutcome,
-    Location, LockGuard, LockInfo, LockOptions, PrunePlan, Restored, Secret, Snapshot, SnapshotId,
+    Listing, Location, LockGuard, LockInfo, LockOptions, PrunePlan, Restored, Secret, Snapshot, SnapshotId,
     backend::{FileKind, Storage, connect},
     backup, check, contents, forget, init,
     lock::{self, Guarded, Timing},
@@ -111,8 +111,14 @@ impl Repository {
         readback::verify_tree(self, tree, expected)
     }
 
-    /// All snapshots, oldest first.
+    /// All snapshots, oldest first. One that cannot be read is an error which names it.
     pub fn snapshots(&self) -> Result<Vec<Snapshot>, Error> {
+        snapshot::list(self)?.whole(&self.url)
+    }
+
+    /// The snapshots that can be read, and beside them those that cannot. What keeps all from being read, such as a storage that
+    /// does not answer, is an error.
+    pub fn listing(&self) -> Result<Listing, Error> {
         snapshot::list(self)
     }
 

@@ -280,6 +280,7 @@ fn the_hook_has_the_verbs_that_it_uses_and_no_other() {
         rights(&objects(&[]), "kubedr-uninstall"),
         [
             "apps deployments (kubedr-operator): delete",
+            "batch jobs: delete list",
             "core pods: list",
             "kubedr metadatabackuprecords: list patch",
         ]

@@ -153,6 +153,26 @@ async fn a_record_whose_snapshot_is_gone_says_so_before_it_goes() {
 }
 
 #[tokio::test]
+async fn what_a_record_said_of_its_snapshot_is_taken_back_unless_the_record_goes() {
+    let api = api_server();
+    let mut said = serde_json::to_value(status("aa")).unwrap();
+    said["conditions"] = json!([{"type": "SnapshotDeleted", "status": "True", "reason": "Missing", "message": "",
+        "lastTransitionTime": "2026-11-22T12:00:00Z"}]);
+    put_record(&api, "aa", "s3", &said);
+    let plan = Plan { revive: vec!["mbr-aa000000".into(), "mbr-gone".into()], ..Plan::default() };
+    reporter(&api).tell(&done(plan.clone()), Patience::Full).await.unwrap();
+    assert_eq!(api.get(&record("aa"))["status"]["conditions"], json!([]));
+    assert_eq!(api.get(&record("aa"))["status"]["snapshotId"], id("aa").as_str());
+    put_record(&api, "aa", "s3", &said);
+    let mut leaving = api.get(&record("aa"));
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-11-22T12:00:00Z");
+    leaving["metadata"]["finalizers"] = json!(["f"]);
+    api.put(&record("aa"), leaving);
+    reporter(&api).tell(&done(plan), Patience::Full).await.unwrap();
+    assert_eq!(api.get(&record("aa"))["status"]["conditions"], said["conditions"]);
+}
+
+#[tokio::test]
 async fn a_look_that_failed_changes_no_record_and_makes_the_location_unavailable() {
     let api = api_server();
     reporter(&api).tell(&Word::Failed("no route".into()), Patience::Full).await.unwrap();
