@@ -2,7 +2,7 @@
 //!
 //! A test is a [`Case`]: a closure that gets names of its own (policy, location, Secrets, bucket) on the one test cluster,
 //! and either shares the operator that serves `kubedr-system` or has a release of the chart in a namespace of its own. The
-//! harness applies objects, triggers backups as an admin does (`kubectl create job --from=cronjob/…`), and waits for
+//! harness applies objects, triggers backups as an admin's `kubectl create job --from=cronjob/…` does, and waits for
 //! conditions with [`until`], never for time to pass. A [`Volume`] takes restores, an [`OwnS3`] may be frozen and killed. What a case leaves behind is searched for secrets before it is
 //! deleted; a case that fails first writes objects, events and logs to `target/e2e/<case>/` and the heart of it to the test's output.
 //!
@@ -14,13 +14,16 @@ mod api_server;
 mod canary;
 mod case;
 mod cluster;
+mod door;
 mod evidence;
 mod guides;
 mod kubedr;
 mod own_s3;
 mod release;
+mod repositories;
 mod restore;
 mod run;
+mod times;
 mod until;
 mod volume;
 
@@ -28,6 +31,7 @@ pub use api_server::{ApiServer, Refused, resource};
 pub use canary::Canary;
 pub use case::{Case, case, case_with_operator, condition, contains_all};
 pub use cluster::Cluster;
+pub use door::Door;
 pub use guides::{Block, Language, blocks};
 pub use own_s3::OwnS3;
 pub use release::{Release, SHARED_NAMESPACE};
