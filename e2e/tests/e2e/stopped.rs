@@ -1,7 +1,7 @@
 //! Runs that are stopped from outside: told once, with the reason, within half a minute.
 
 use anyhow::{Context, Result, ensure};
-use kubedr_e2e::{Case, OwnS3, Run, case, seconds, until};
+use kubedr_e2e::{Case, OwnS3, Run, case, passes_unlocked, seconds, until};
 use serde_json::{Value, json};
 
 /// A run that hangs because its storage is frozen.
@@ -30,7 +30,8 @@ fn goes_on(t: &Case, s3: &OwnS3) -> Result<()> {
     s3.resume();
     t.expect_stored_in(&s3.restic(t), 0)?;
     Run::succeed(t, "b")?;
-    t.expect_stored_in(&s3.restic(t), 1)
+    t.expect_stored_in(&s3.restic(t), 1)?;
+    passes_unlocked(&s3.restic(t), &["check", "--read-data"])
 }
 
 #[test]
