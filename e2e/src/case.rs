@@ -256,15 +256,18 @@ impl Case {
         Ok(all)
     }
 
-    /// Fails unless catalogue and bucket, as stock restic sees it, hold exactly so many backups.
+    /// Fails unless catalogue and bucket hold exactly so many backups.
     pub fn expect_stored(&self, backups: usize) -> Result<()> {
-        self.expect_stored_in(&self.restic(), backups)
+        self.expect_so_many(self.snapshots()?.len(), backups)
     }
 
-    /// [`Case::expect_stored`] for a bucket elsewhere.
+    /// [`Case::expect_stored`] for a bucket elsewhere, as stock restic sees it.
     pub fn expect_stored_in(&self, restic: &Restic, backups: usize) -> Result<()> {
+        self.expect_so_many(restic.json(&["snapshots"]).as_array().map_or(0, Vec::len), backups)
+    }
+
+    fn expect_so_many(&self, snapshots: usize, backups: usize) -> Result<()> {
         let records = self.records()?.len();
-        let snapshots = restic.json(&["snapshots"]).as_array().map_or(0, Vec::len);
         ensure!(
             (records, snapshots) == (backups, backups),
             "{backups} backups expected: there are {records} records and {snapshots} snapshots"

@@ -7,10 +7,14 @@ use anyhow::{Context, Result, ensure};
 use crate::{Case, Cluster, passes_unlocked, seconds, until};
 
 impl Case {
-    /// The ids of the locks in the repository at the root of this test's bucket. Read from the server's disk: it costs nothing to look
-    /// again and again, as restic would.
+    /// The ids of the locks in the repository at the root of this test's bucket.
     pub fn locks(&self) -> Result<Vec<String>> {
-        locks(&self.cluster().bucket_dir(self.name()))
+        ids(&self.cluster().bucket_dir(self.name()), "locks")
+    }
+
+    /// The ids of the snapshots in the repository at the root of this test's bucket.
+    pub fn snapshots(&self) -> Result<Vec<String>> {
+        ids(&self.cluster().bucket_dir(self.name()), "snapshots")
     }
 
     /// Fails unless stock restic finds every repository sound that this test has left on the S3 server.
@@ -23,7 +27,7 @@ impl Case {
                 let restic = self.cluster().restic(&repository, &self.password());
                 let dir = self.cluster().bucket_dir(&repository);
                 until("the last job gives its lock back", seconds(90), || {
-                    let left = locks(&dir)?;
+                    let left = ids(&dir, "locks")?;
                     ensure!(left.is_empty(), "{repository}: {left:?}");
                     Ok(())
                 })?;
@@ -35,8 +39,12 @@ impl Case {
     }
 }
 
-fn locks(repository: &Path) -> Result<Vec<String>> {
-    entries(&repository.join("locks"))
+/// The ids of the files of one kind in a repository, sorted. They are read from the server's disk: each call of restic takes a
+/// processor for half a second. That restic can read them is what the check at the end of each test shows.
+pub fn ids(repository: &Path, kind: &str) -> Result<Vec<String>> {
+    let mut ids = entries(&repository.join(kind))?;
+    ids.sort();
+    Ok(ids)
 }
 
 /// The repositories in a bucket, as paths that begin with it: at its root or below a prefix.

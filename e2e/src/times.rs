@@ -25,8 +25,7 @@ pub(crate) fn note(what: &str, took: Duration) {
     }
     let dir = checkout().join("target/e2e");
     let test = std::thread::current().name().unwrap_or_default().to_owned();
-    let line =
-        format!("{}\t{test}\t{:.1}\t{what}\n", jiff::Timestamp::now().strftime("%T"), took.as_secs_f64());
+    let line = format!("{:.0}\t{test}\t{:.1}\t{what}\n", jiff::Timestamp::now(), took.as_secs_f64());
     let file = std::fs::create_dir_all(&dir)
         .and_then(|()| OpenOptions::new().create(true).append(true).open(dir.join("times.tsv")));
     // One write is one line, also beside those of other tests.

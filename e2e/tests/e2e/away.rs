@@ -2,11 +2,11 @@
 //! take little else, so their module has a name that comes early.
 
 use anyhow::{Context, ensure};
-use kubedr_e2e::{OwnS3, Run, case, passes, passes_unlocked, seconds, until};
+use kubedr_e2e::{OwnS3, Run, case, ids, passes, passes_unlocked, seconds, until};
 use serde_json::json;
 
 use crate::location::{expect_init_failed, init_pods, location};
-use crate::retention::{back_up, records, stored};
+use crate::retention::{back_up, named, records};
 
 #[test]
 fn an_endpoint_that_nothing_answers_at_is_tried_again() {
@@ -93,7 +93,7 @@ fn a_storage_that_is_away_holds_the_record_until_it_is_back() {
         until("the snapshot is gone with its record", seconds(180), || {
             let records = records(t)?;
             ensure!(records == [second.clone()], "{records:?}");
-            let stored = stored(&s3.restic(t));
+            let stored = named(&ids(&s3.bucket_dir(t.name()), "snapshots")?);
             ensure!(stored == [second.clone()], "{stored:?}");
             Ok(())
         })?;

@@ -79,7 +79,7 @@ fn two_clusters_with_policies_of_one_name_keep_what_each_of_them_has() {
             Ok(())
         })?;
         let third = back_up(t, "c")?;
-        await_left(t, &t.restic(), &[&theirs[0], &second, &theirs[1], &third])?;
+        await_left(t, &[&theirs[0], &second, &theirs[1], &third])?;
         ensure!(t.get("metadatabackuprecords", &first).is_err(), "the oldest of ours stays");
         ensure!(
             t.api().list(&resource(&elsewhere, "metadatabackuprecords"), "")?.len() == 2,

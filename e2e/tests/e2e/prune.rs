@@ -74,7 +74,7 @@ fn of_backup_and_prune_the_one_that_comes_second_waits_and_nothing_is_lost() {
         fourth.await_end(t, "Succeeded", seconds(90))?;
         let fourth = t.policy_status()?["mbrName"].as_str().context("a record")?.to_owned();
         await_pruned(t)?;
-        await_left(t, &t.restic(), &[&second, &third, &fourth])?;
+        await_left(t, &[&second, &third, &fourth])?;
         all_come_back(t, &[&third, &fourth])
     });
 }
@@ -122,7 +122,7 @@ fn a_job_that_is_killed_in_mid_prune_is_followed_by_one_that_finishes() {
         door.release();
         an_hour_later(t, &failed)?;
         await_pruned(t)?;
-        await_left(t, &t.restic(), &[&second, &third])?;
+        await_left(t, &[&second, &third])?;
         until("no lock is left", seconds(60), || {
             let left = t.locks()?;
             ensure!(left.is_empty(), "{left:?}, of the killed job {locks:?}");

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result, ensure};
 use kubedr_e2e::{Case, Run, case, case_with_operator, resource, seconds, until};
-use kubedr_testing::Restic;
 use serde_json::{Value, json};
 
 /// Names of the records of the test's policy, sorted.
@@ -13,24 +12,21 @@ pub fn records(t: &Case) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Names that the records of the snapshots in a repository have, sorted.
-pub fn stored(restic: &Restic) -> Vec<String> {
-    let all = restic.json(&["--no-lock", "snapshots"]);
-    let name = |snapshot: &Value| format!("mbr-{}", &snapshot["id"].as_str().unwrap_or("????????")[..8]);
-    let mut names: Vec<_> = all.as_array().into_iter().flatten().map(name).collect();
+/// Names that the records of these snapshots have, sorted.
+pub fn named(snapshots: &[String]) -> Vec<String> {
+    let mut names: Vec<_> =
+        snapshots.iter().map(|id| format!("mbr-{}", id.get(..8).unwrap_or("????????"))).collect();
     names.sort();
     names
 }
 
 /// Waits until exactly these records and their snapshots are there.
-pub fn await_left(t: &Case, restic: &Restic, expected: &[&str]) -> Result<()> {
+pub fn await_left(t: &Case, expected: &[&str]) -> Result<()> {
     let mut expected = expected.to_vec();
     expected.sort_unstable();
     until("records and snapshots are these", seconds(90), || {
-        let records = records(t)?;
+        let (records, stored) = (records(t)?, named(&t.snapshots()?));
         ensure!(records == expected, "records {records:?}, expected {expected:?}");
-        // Last, for each call of restic takes a processor for half a second.
-        let stored = stored(restic);
         ensure!(stored == expected, "snapshots {stored:?}, expected {expected:?}");
         Ok(())
     })
@@ -56,12 +52,12 @@ fn the_oldest_beyond_the_number_go_and_pinned_ones_stay() {
         let pin = json!({ "metadata": { "annotations": { "kubedr.catalogicsoftware.com/keep": "true" } } });
         t.merge("metadatabackuprecords", &oldest, &pin)?;
         let (second, third) = (back_up(t, "b")?, back_up(t, "c")?);
-        await_left(t, &t.restic(), &[&oldest, &second, &third])?;
+        await_left(t, &[&oldest, &second, &third])?;
         let fourth = back_up(t, "d")?;
-        await_left(t, &t.restic(), &[&oldest, &third, &fourth])?;
+        await_left(t, &[&oldest, &third, &fourth])?;
         let unpin = json!({ "metadata": { "annotations": { "kubedr.catalogicsoftware.com/keep": null } } });
         t.merge("metadatabackuprecords", &oldest, &unpin)?;
-        await_left(t, &t.restic(), &[&third, &fourth])?;
+        await_left(t, &[&third, &fourth])?;
         ensure!(!deletion_pods(t)?.is_empty(), "no pod has the label that admins look for");
         Ok(())
     });
@@ -75,7 +71,7 @@ fn a_record_that_is_deleted_by_hand_takes_its_snapshot_along_and_one_job_takes_a
         for name in &names[..3] {
             t.api().delete(&t.path("metadatabackuprecords", name))?;
         }
-        await_left(t, &t.restic(), &[&names[3]])?;
+        await_left(t, &[&names[3]])?;
         let pods = deletion_pods(t)?.len();
         ensure!(pods == 1, "{pods} pods for three records");
         let event = until("the event", seconds(15), || {
@@ -101,7 +97,7 @@ fn keep_rules_do_what_restic_does() {
         back_up(t, "b")?;
         let last = back_up(t, "c")?;
         // One day, one backup: the last. As the seven days are not used up, the oldest stays, too.
-        await_left(t, &t.restic(), &[&oldest, &last])
+        await_left(t, &[&oldest, &last])
     });
 }
 
@@ -111,7 +107,7 @@ fn nothing_but_the_deletion_of_a_record_deletes_a_snapshot() {
         t.set_up(json!({}))?;
         back_up(t, "a")?;
         back_up(t, "b")?;
-        let before = stored(&t.restic());
+        let before = t.snapshots()?;
         t.api().delete(&t.path("metadatabackuppolicies", t.name()))?;
         t.api().delete(&t.path("backuplocations", t.name()))?;
         until("policy and location are gone", seconds(30), || {
@@ -129,7 +125,7 @@ fn nothing_but_the_deletion_of_a_record_deletes_a_snapshot() {
             ensure!(found.is_err(), "it is there");
             Ok(())
         })?;
-        ensure!(stored(&t.restic()) == before, "snapshots went with the namespace");
+        ensure!(t.snapshots()? == before, "snapshots went with the namespace");
         Ok(())
     });
 }
