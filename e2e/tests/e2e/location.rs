@@ -47,8 +47,11 @@ pub fn expect_init_failed(t: &Case, parts: &[&str]) -> Result<String> {
         ensure!(event.kind == "Warning", "{event:?}");
         contains_all(&event.message, parts)
     })?;
-    let ready = condition(&location(t)?, "Ready")?;
-    ensure!(ready["status"] == "False", "{ready}");
+    until("the condition says so", seconds(15), || {
+        let ready = condition(&location(t)?, "Ready")?;
+        ensure!(ready["status"] == "False", "{ready}");
+        Ok(())
+    })?;
     ensure!(
         t.events("BackupLocation")?.iter().all(|e| e.reason != "InitSucceeded"),
         "an event claims a success"
