@@ -59,10 +59,11 @@ unit: ## the tests that need no cluster; they start etcd and S3 servers of their
 ifeq ($(S3),minio)
 E2E := --test e2e --test secrets
 # What has nothing to do with S3, and the one test that needs a second account: MinIO's program has no commands that make one.
-E2E_SKIP := -- $(patsubst %,--skip %,input:: schedule:: chart:: start:: somebody_elses_bucket_is_refused)
+E2E_SKIP := -- $(patsubst %,--skip %,admission:: guides:: input:: schedule:: chart:: start:: somebody_elses_bucket_is_refused)
 E2E_ARGS = $(if $(filter --,$(ARGS)),$(patsubst --,$(E2E_SKIP),$(ARGS)),$(ARGS) $(E2E_SKIP))
 else
-E2E := --test e2e --test guides --test secrets --test uninstall
+# The pages of `--test guides` are a test of `--test e2e` too, beside the others.
+E2E := --test e2e --test secrets --test uninstall
 E2E_ARGS = $(ARGS)
 endif
 # Six at a time: they mostly wait for the cluster.

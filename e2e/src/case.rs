@@ -7,7 +7,8 @@ use kubedr_testing::Restic;
 use serde_json::{Value, json};
 
 use crate::{
-    ApiServer, Canary, Cluster, Event, Refused, Release, Run, evidence, resource, seconds, until, volume,
+    ApiServer, Canary, Cluster, Event, Refused, Release, Run, evidence, resource, seconds, times::timed,
+    until, volume,
 };
 
 /// One test: its names, its namespace, and what it can ask for.
@@ -42,12 +43,17 @@ fn unique(name: &str) -> String {
 
 #[expect(clippy::panic, reason = "a panic is how a test fails")]
 fn conduct(case: &Case, body: impl FnOnce(&Case) -> Result<()>) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| case.prepare().and_then(|()| body(case))));
-    let leaks = Canary::new(case.cluster).and_then(|canary| canary.search(case));
+    let prepare = || timed("preparation", || case.prepare());
+    let check = || timed("check of the repositories", || case.check_repositories());
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        prepare().and_then(|()| timed("the test", || body(case))).and_then(|()| check())
+    }));
+    let leaks =
+        timed("search for secrets", || Canary::new(case.cluster).and_then(|canary| canary.search(case)));
     if !matches!(outcome, Ok(Ok(()))) || leaks.is_err() {
         evidence::gather(case);
     }
-    let cleaned = case.clean_up();
+    let cleaned = timed("cleaning up", || case.clean_up());
     match outcome {
         Err(panic) => std::panic::resume_unwind(panic),
         Ok(Err(error)) => panic!("{}: {error:#}", case.name),
@@ -250,15 +256,18 @@ impl Case {
         Ok(all)
     }
 
-    /// Fails unless catalogue and bucket, as stock restic sees it, hold exactly so many backups.
+    /// Fails unless catalogue and bucket hold exactly so many backups.
     pub fn expect_stored(&self, backups: usize) -> Result<()> {
-        self.expect_stored_in(&self.restic(), backups)
+        self.expect_so_many(self.snapshots()?.len(), backups)
     }
 
-    /// [`Case::expect_stored`] for a bucket elsewhere.
+    /// [`Case::expect_stored`] for a bucket elsewhere, as stock restic sees it.
     pub fn expect_stored_in(&self, restic: &Restic, backups: usize) -> Result<()> {
+        self.expect_so_many(restic.json(&["snapshots"]).as_array().map_or(0, Vec::len), backups)
+    }
+
+    fn expect_so_many(&self, snapshots: usize, backups: usize) -> Result<()> {
         let records = self.records()?.len();
-        let snapshots = restic.json(&["snapshots"]).as_array().map_or(0, Vec::len);
         ensure!(
             (records, snapshots) == (backups, backups),
             "{backups} backups expected: there are {records} records and {snapshots} snapshots"

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -131,7 +132,7 @@ fn follow(commands: &str) -> Result<()> {
     Ok(())
 }
 
-/// Uninstalls, installs again, uninstalls without the hook, and removes what is left.
+/// Uninstalls, installs again, uninstalls without the hook, and removes the namespace.
 fn go_come_and_go() -> Result<()> {
     let cluster = Cluster::get();
     let _installed = Release::shared();
@@ -150,7 +151,12 @@ fn go_come_and_go() -> Result<()> {
     ensure!(left >= 20 && guarded == 0, "{left} records, {guarded} of them with a finalizer");
 
     // the namespace before the objects and the CRDs, and no operator to help
-    delete_namespace(SHARED_NAMESPACE, seconds(90))?;
+    delete_namespace(SHARED_NAMESPACE, seconds(90))
+}
+
+/// Removes what is left of all releases.
+fn go_for_good() -> Result<()> {
+    let cluster = Cluster::get();
     for crd in crds()? {
         cluster.kubectl(&["delete", &crd, "--timeout=60s"])?;
     }
@@ -160,9 +166,13 @@ fn go_come_and_go() -> Result<()> {
     })
 }
 
-// One test, for the second half takes the CRDs away.
+// One test, for at last the CRDs go, which both halves need until then.
 #[test]
 fn the_chart_goes_and_comes_in_any_order_and_nothing_hangs() {
-    case_with_operator("goodbye", &[], go_while_the_storage_is_away);
-    go_come_and_go().expect("the chart can be removed");
+    let _installed = Release::shared();
+    thread::scope(|scope| {
+        scope.spawn(|| case_with_operator("goodbye", &[], go_while_the_storage_is_away));
+        go_come_and_go().expect("the chart can be removed");
+    });
+    go_for_good().expect("the CRDs can be removed");
 }
