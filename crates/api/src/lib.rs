@@ -24,6 +24,7 @@ mod restore_report;
 mod run;
 mod schedule;
 pub mod task;
+mod timetable;
 
 pub use backup_location::{
     AccessMode, BackupLocation, BackupLocationSpec, BackupLocationStatus, CaCertKey, CaCertSource,
@@ -43,3 +44,4 @@ pub use metadata_backup_record::{
 pub use metadata_restore::{MetadataRestore, MetadataRestoreSpec, MetadataRestoreStatus};
 pub use restore_report::{RestoreFigures, RestoreOutcome, RestoreReport, restore_status_patch};
 pub use run::{LastRun, Phase, RunFigures, RunIdentity, RunOutcome, RunReport, run_status_patch};
+pub use timetable::{Timetable, TimetableError};

@@ -11,6 +11,7 @@ mod chart;
 #[path = "../guides.rs"]
 mod guides;
 mod input;
+mod kubedrctl;
 mod location;
 mod locks;
 mod neighbours;
