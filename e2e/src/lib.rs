@@ -26,7 +26,7 @@ mod volume;
 
 pub use api_server::{ApiServer, Refused, resource};
 pub use canary::Canary;
-pub use case::{Case, case, case_with_operator, condition, contains_all};
+pub use case::{Case, case, case_from_scratch, case_with_operator, condition, contains_all};
 pub use cluster::Cluster;
 pub use guides::{Block, Language, blocks};
 pub use own_s3::OwnS3;
