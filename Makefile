@@ -18,7 +18,7 @@ RUN := $(PLAIN) KUBEDR_TOOLS="$$(e2e/cluster/build bin-dir)"
 S3 := versitygw
 ON_TEST_CLUSTER := $(PLAIN) E2E_ID=kubedr-test E2E_S3=$(S3) e2e/cluster/with-cluster
 .NOTPARALLEL:
-.PHONY: help demo demo-down kubeconfig env test preflight apt tools minio lint unit e2e bench images push gen
+.PHONY: help demo demo-down kubeconfig env test preflight apt tools minio lint unit e2e e2e-long bench images push gen
 
 help:
 	@echo 'make TARGET, as root on Debian 12:'; sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r t d; do printf '  %-12s %s\n' $$t "$$d"; done
@@ -69,9 +69,12 @@ endif
 e2e: images $(filter minio,$(S3)) ## the tests on a cluster of their own, which is removed afterwards (KEEP=1 leaves it; S3=minio)
 	cargo test --release $(E2E) --no-run
 	$(ON_TEST_CLUSTER) env RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --release $(E2E) $(E2E_ARGS)
-bench: images ## memory, time and bytes of a backup beside restic; the operator's memory
+e2e-long: images ## a new admin's whole path: README, first backup, the cluster lost and brought back (not in `make test`)
+	cargo build --release --bin kubedrctl
+	$(ON_TEST_CLUSTER) e2e/long
+bench: images ## backup, restore and retention over 500 backups beside restic; the operator's memory (ARGS='backup retention operator')
 	cargo build --release --bin bench
-	$(ON_TEST_CLUSTER) cargo run --release --bin bench
+	$(ON_TEST_CLUSTER) cargo run --release --bin bench -- $(ARGS)
 
 images: tools ## compiles and packs the two images
 	@e2e/cluster/image build; e2e/cluster/image env

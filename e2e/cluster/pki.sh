@@ -1,5 +1,6 @@
 #!/bin/bash
-# pki.sh: keys and certificates in kubeadm's layout under $STATE/pki, and kubeconfigs
+# pki.sh: keys and certificates in kubeadm's layout under $STATE/pki, and kubeconfigs. What is there, such as what came back
+# from a backup, is kept; kubeconfigs are made anew for it.
 set -Eeuo pipefail
 . "$(dirname "$0")/lib.sh"
 # openssl reports its successes on stderr, too
@@ -8,11 +9,13 @@ P=$STATE/pki; mkdir -p "$P/etcd"; chmod 755 "$P" "$P/etcd"; cd "$P"
 t=$(mktemp -d "$STATE/kubeconfig.XXXXXX"); trap 'rm -rf "$t"' EXIT
 key() { (umask 077; openssl ecparam -name prime256v1 -genkey -noout -out "$1.key"); }
 ca() { # FILE CN
+  [ ! -e "$1.crt" ] || return 0
   key "$1"
   openssl req -x509 -new -key "$1.key" -out "$1.crt" -days 3650 -subj "/CN=$2" \
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign,digitalSignature
 }
 cert() { # FILE CA SUBJECT USAGE [SAN]
+  [ ! -e "$1.crt" ] || return 0
   key "$1"
   openssl req -new -key "$1.key" -subj "$3" |
   openssl x509 -req -CA "$2.crt" -CAkey "$2.key" -set_serial "0x0$(openssl rand -hex 8)" -days 3650 -out "$1.crt" -extfile <(
@@ -28,7 +31,8 @@ cert apiserver-etcd-client etcd/ca "/O=system:masters/CN=kube-apiserver-etcd-cli
 cert apiserver ca /CN=kube-apiserver serverAuth "$san,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local,IP:$SVC_IP"
 cert apiserver-kubelet-client ca "/O=system:masters/CN=kube-apiserver-kubelet-client" clientAuth
 cert front-proxy-client front-proxy-ca /CN=front-proxy-client clientAuth
-(umask 077; openssl genrsa -out sa.key 2048); openssl rsa -in sa.key -pubout -out sa.pub
+[ -e sa.key ] || (umask 077; openssl genrsa -out sa.key 2048)
+openssl rsa -in sa.key -pubout -out sa.pub
 kubeconfig() { # NAME SUBJECT
   cert "$t/$1" ca "$2" clientAuth
   (umask 077; cat > "$STATE/$1.conf") <<K

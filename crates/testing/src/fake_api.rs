@@ -1,11 +1,16 @@
 //! An API server of a few lines for tests: objects by path, resource versions, conflicts, and a list of what was asked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
 
 use http::{Method, Request, Response};
 use kube::client::Body;
 use serde_json::{Value, json};
+
+use crate::question::Question;
 
 /// State behind the fake.
 #[derive(Default)]
@@ -32,6 +37,29 @@ impl FakeApi {
             async move { Ok::<_, std::convert::Infallible>(api.answer(request).await) }
         });
         kube::Client::new(service, "ns")
+    }
+
+    /// Answers programs, too, until the test's process ends; the kubeconfig that leads them there.
+    #[must_use]
+    pub fn kubeconfig(&self) -> String {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let server = format!("http://{}", listener.local_addr().expect("a bound address"));
+        let api = self.clone();
+        thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                let api = api.clone();
+                thread::spawn(move || api.serve(&connection));
+            }
+        });
+        json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "fake", "cluster": {"server": server}}],
+            "users": [{"name": "fake", "user": {}}],
+            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake", "namespace": "ns"}}],
+            "current-context": "fake",
+        })
+        .to_string()
     }
 
     /// The object at this path.
@@ -95,16 +123,34 @@ impl FakeApi {
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let bytes = body.collect_bytes().await.expect("the client sends its body whole");
-        let body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        let path = head.uri.path().to_owned();
-        let mut state = self.state();
-        state.requests.push(format!("{} {path}", head.method));
-        let (code, answer) = state.handle(&head.method, &path, body);
-        let answer = page(answer, head.uri.query().unwrap_or_default());
+        let query = head.uri.query().unwrap_or_default();
+        let (code, answer) = self.answer_to(&head.method, head.uri.path(), query, &bytes);
         Response::builder()
             .status(code)
             .body(Body::from(answer.to_string().into_bytes()))
             .expect("a status code is all that could be wrong")
+    }
+
+    fn answer_to(&self, method: &Method, path: &str, query: &str, body: &[u8]) -> (u16, Value) {
+        let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+        let mut state = self.state();
+        state.requests.push(format!("{method} {path}"));
+        let (code, answer) = state.handle(method, path, body);
+        (code, page(answer, query))
+    }
+
+    fn serve(&self, mut connection: &TcpStream) {
+        let Ok(question) = Question::read(connection) else { return };
+        let Ok(method) = question.method.parse() else { return };
+        let (path, query) = question.path.split_once('?').unwrap_or((&question.path, ""));
+        let (code, answer) = self.answer_to(&method, path, query, question.body.as_bytes());
+        let body = answer.to_string();
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 {code} _\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        );
+        // Whoever asked may be gone.
+        let _ = connection.write_all(answer.as_bytes());
     }
 }
 

@@ -15,8 +15,10 @@
 
 mod etcd;
 mod fake_api;
+mod many_backups;
 mod pki;
 mod process;
+mod question;
 mod restic;
 mod role_server;
 mod s3;
@@ -24,6 +26,7 @@ mod tool;
 
 pub use etcd::{EtcdCluster, EtcdServer};
 pub use fake_api::FakeApi;
+pub use many_backups::{ManyBackups, age_marks};
 pub use pki::{ClientFiles, KeyKind, Pki};
 pub use process::{ServerProcess, free_port, wait_until};
 pub use restic::{Restic, assert_success, text};

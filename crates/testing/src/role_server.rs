@@ -1,6 +1,6 @@
 //! What gives roles to those who run somewhere: STS, the metadata of an instance, the credentials endpoint of a container.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -8,6 +8,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::Account;
+use crate::question::Question;
 
 /// What a web identity's token file must hold to be believed.
 pub const WEB_IDENTITY_TOKEN: &str = "header.claims.signature";
@@ -96,38 +97,6 @@ impl RoleServer {
     #[must_use]
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("no thread of the server panics").clone()
-    }
-}
-
-struct Question {
-    method: String,
-    path: String,
-    headers: Vec<(String, String)>,
-    body: String,
-}
-
-impl Question {
-    fn read(connection: &TcpStream) -> std::io::Result<Self> {
-        let mut reader = BufReader::new(connection);
-        let mut first = String::new();
-        reader.read_line(&mut first)?;
-        let mut words = first.split(' ').map(str::to_owned);
-        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let mut headers = Vec::new();
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line)?;
-            let Some((name, value)) = line.split_once(':') else { break };
-            headers.push((name.trim().to_lowercase(), value.trim().to_owned()));
-        }
-        let mut question = Self { method, path, headers, body: String::new() };
-        let length = question.header("content-length").parse().unwrap_or(0);
-        reader.take(length).read_to_string(&mut question.body)?;
-        Ok(question)
-    }
-
-    fn header(&self, name: &str) -> &str {
-        self.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::process::{ServerProcess, free_port};
 use crate::{Pki, Restic, assert_success, command, run};
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -163,6 +164,23 @@ impl S3Server {
         self.dir.path().join("data").join(bucket)
     }
 
+    /// How often each operation was asked for on a bucket so far, by names such as `GetObject`.
+    #[must_use]
+    pub fn requests(&self, bucket: &str) -> BTreeMap<String, usize> {
+        let log = fs::read_to_string(self.dir.path().join("access")).unwrap_or_default();
+        let mut counted = BTreeMap::new();
+        for line in log.lines() {
+            // Owner, bucket, time of two words, address, account, request, operation.
+            let words: Vec<_> = line.split(' ').take(8).collect();
+            if let [_, of, .., operation] = words[..]
+                && of == bucket
+            {
+                *counted.entry(operation.trim_start_matches("s3_").to_owned()).or_default() += 1;
+            }
+        }
+        counted
+    }
+
     /// Repository URL of a bucket in restic's notation.
     #[must_use]
     pub fn repository(&self, bucket: &str) -> String {
@@ -191,7 +209,9 @@ impl S3Server {
             .env("ROOT_SECRET_KEY", &self.owner.secret_key)
             .args(["--port", &format!("127.0.0.1:{}", self.port), "--quiet", "--keep-alive"])
             .arg("--iam-dir")
-            .arg(self.dir.path().join("iam"));
+            .arg(self.dir.path().join("iam"))
+            .arg("--access-log")
+            .arg(self.dir.path().join("access"));
         if let Some(tls) = &self.tls {
             server.arg("--cert").arg(&tls.cert).arg("--key").arg(&tls.key);
         }

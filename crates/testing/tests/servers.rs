@@ -1,6 +1,6 @@
 //! The servers themselves: what other crates' tests take for granted.
 
-use kubedr_testing::{EtcdCluster, KeyKind, Restic, S3Server, wait_until};
+use kubedr_testing::{EtcdCluster, KeyKind, ManyBackups, Restic, S3Server, wait_until};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -14,6 +14,24 @@ fn restic_reads_its_repository_again_after_the_server_was_killed_and_restarted()
     server.restart();
     let _ = server.restic("first", "password").ok(&["snapshots"]);
     assert!(server.bucket_dir("first").join("config").is_file());
+}
+
+#[test]
+fn backups_that_are_written_file_by_file_are_right_to_restic_and_each_of_its_requests_is_counted() {
+    let server = S3Server::start();
+    let restic = server.restic("many", "password");
+    let _ = restic.ok(&["init"]);
+    let many = ManyBackups { count: 3, blobs: 20, new_blobs: 5, blob_size: 1000 };
+    let written = many.write(&restic, &server.bucket_dir("many"));
+    let listed = restic.json(&["snapshots"]);
+    let listed: Vec<_> = listed.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
+    assert_eq!(listed, written);
+    let _ = restic.ok(&["check", "--read-data"]);
+    let before = server.requests("many");
+    let _ = restic.ok(&["forget", &written[0]]);
+    let asked = |operation: &str| server.requests("many")[operation] - before[operation];
+    assert_eq!(asked("DeleteObject"), 2, "the snapshot and the lock");
+    assert_eq!(server.requests("other").len(), 0);
 }
 
 #[test]
