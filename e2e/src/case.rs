@@ -35,6 +35,14 @@ pub fn case_with_operator(name: &str, values: &[&str], body: impl FnOnce(&Case) 
     conduct(&Case { name, release, cluster: Cluster::get() }, body);
 }
 
+/// Runs a test in a namespace of its own on a cluster without our CRDs and without a release; the test may install one, which brings
+/// them. Nothing else that needs them may run beside it.
+pub fn case_from_scratch(name: &str, body: impl FnOnce(&Case) -> Result<()>) {
+    let name = unique(name);
+    let release = Release::to_come(&name);
+    conduct(&Case { name, release, cluster: Cluster::get() }, body);
+}
+
 /// A test may be run again on a cluster that was kept.
 fn unique(name: &str) -> String {
     use std::hash::{BuildHasher, RandomState};
@@ -301,7 +309,7 @@ impl Case {
 
     fn prepare(&self) -> Result<()> {
         if self.has_own_operator() {
-            self.release.install()?;
+            self.release.prepare()?;
         }
         self.apply_right_keys()
     }
@@ -312,7 +320,8 @@ impl Case {
             self.cluster.helm(&["uninstall", "kubedr", "--namespace", &self.name, "--no-hooks"])?;
             self.delete_records()?;
             volume::clean_up(self)?;
-            return self.api().delete(&format!("/api/v1/namespaces/{}", self.name));
+            self.api().delete(&format!("/api/v1/namespaces/{}", self.name))?;
+            return self.release.leave();
         }
         for plural in
             ["metadatabackuppolicies", "backuplocations", "metadatarestores", "secrets", "configmaps"]

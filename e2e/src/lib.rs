@@ -32,7 +32,7 @@ mod volume;
 
 pub use api_server::{ApiServer, Refused, resource};
 pub use canary::Canary;
-pub use case::{Case, case, case_with_operator, condition, contains_all};
+pub use case::{Case, case, case_from_scratch, case_with_operator, condition, contains_all};
 pub use cluster::Cluster;
 pub use door::Door;
 pub use guides::{Block, Language, blocks};

@@ -22,6 +22,7 @@ mod metadata_restore;
 pub mod names;
 mod restore_report;
 mod run;
+mod run_pod;
 mod schedule;
 pub mod task;
 mod timetable;

@@ -10,7 +10,7 @@ pub mod retention;
 pub mod run;
 #[cfg(test)]
 mod scenarios;
-mod surroundings;
+pub mod surroundings;
 
 use std::fmt::Debug;
 use std::hash::Hash;

@@ -37,7 +37,8 @@
 //!
 //! In the cluster (`ClusterRole`): get namespace `kube-system`, whose UID marks the snapshots; get the own namespace and the CRD
 //! of records, which must not be on their way out when a snapshot is deleted; get nodes, metadata only: whether the one is still
-//! there that has a location's volume.
+//! there that has a location's volume; list and patch records, in whatever namespace, since RBAC cannot name one here: where all that a
+//! deleted namespace holds goes at once, its Role may be gone before the finalizers are off its records.
 //!
 //! `kubedr-operator release`, in its namespace (Role `kubedr-uninstall`, there while `helm uninstall` runs it):
 //!

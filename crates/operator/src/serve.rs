@@ -14,9 +14,11 @@ use crate::admin::Admin;
 use crate::api_call::{ApiError, call};
 use crate::args::Args;
 use crate::context::Context;
+use crate::controllers::surroundings::{self, Surroundings};
 use crate::controllers::{location, maintenance, policy, record, restore, retention, run};
 use crate::job_settings::{JobSettings, JobSettingsError};
 use crate::leader::{Elector, RETRY_PERIOD, Standing};
+use crate::release;
 
 /// The namespace whose UID stands for the cluster.
 const CLUSTER_NAMESPACE: &str = "kube-system";
@@ -24,6 +26,9 @@ const CLUSTER_NAMESPACE: &str = "kube-system";
 const START_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
 /// Controllers have this long to end what they are at. A reconcile is a handful of short calls.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Whether the namespace stays is asked once; a pod that ends has no time to lose.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Why the operator ended.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +99,9 @@ pub async fn serve(args: Args, shutdown: CancellationToken) -> Result<(), ServeE
             Err(error) => break Err(error),
         }
     };
+    if shutdown.is_cancelled() {
+        leave(&ctx).await;
+    }
     all_done.cancel();
     // It cannot fail but by a panic, which has been printed.
     let _ = port.await;
@@ -125,6 +133,21 @@ async fn cluster_uid(client: &Client, shutdown: &CancellationToken) -> Result<Op
             () = shutdown.cancelled() => return Ok(None),
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// Whoever deletes the namespace ends the operator first, and nobody will be left to take the finalizer off the records.
+async fn leave(ctx: &Context) {
+    match tokio::time::timeout(LOOK, surroundings::read(ctx)).await {
+        Ok(Ok(Surroundings::Staying)) => {}
+        Ok(Ok(Surroundings::Leaving)) => {
+            tracing::info!(namespace = ctx.namespace, "the records' namespace or kind is being deleted");
+            if let Err(error) = release::let_go(&ctx.client, &ctx.namespace).await {
+                tracing::error!(%error, "records keep their finalizer");
+            }
+        }
+        Ok(Err(error)) => tracing::warn!(%error, "whether the namespace stays could not be read"),
+        Err(_) => tracing::warn!("whether the namespace stays could not be read in time"),
     }
 }
 
