@@ -42,7 +42,7 @@ test: ## everything that proves the project: the six below, in this order
 preflight: ## names what this machine lacks
 	@e2e/cluster/preflight
 apt: ## installs the Debian packages that are missing
-	@e2e/cluster/build apt
+	@e2e/cluster/build apt prometheus
 tools: ## Kubernetes, etcd, Helm and the S3 server, compiled once
 	@e2e/cluster/build bin images
 minio: tools ## the S3 server of `make e2e S3=minio`, compiled once

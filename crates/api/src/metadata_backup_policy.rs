@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{LastRun, Phase};
+use crate::{BackupTotals, LastRun, Phase};
 
 /// Default of `spec.etcdEndpoint`: where etcd listens on a master of a kubeadm cluster.
 pub const DEFAULT_ETCD_ENDPOINT: &str = "https://127.0.0.1:2379";
@@ -188,7 +188,7 @@ pub struct Retention {
 /// What is known of a policy's backups.
 ///
 /// The fields from `backupTime` to `lastRun` belong to a run: the job writes them, or the operator for a job that ended
-/// without a report. The rest is the operator's.
+/// without a report. The rest is the operator's; `totals` and `activeSchedule` have a field manager of their own.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct MetadataBackupPolicyStatus {
@@ -249,10 +249,35 @@ pub struct MetadataBackupPolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
 
+    /// What all backups of this policy come to; the metrics show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totals: Option<BackupTotals>,
+
+    /// The schedule that counts now, and since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_schedule: Option<ActiveSchedule>,
+
     /// Conditions. `Ready`: the CronJob is in place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A schedule, and since when it counts: a backup that was due before that was not missed.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveSchedule {
+    /// `spec.schedule`.
+    pub schedule: String,
+    /// `spec.timeZone`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// `spec.suspend`.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Since when they are as they are: RFC 3339.
+    #[schemars(extend("format" = "date-time"))]
+    pub since: String,
 }
 
 fn default_etcd_endpoint() -> String {

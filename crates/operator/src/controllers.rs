@@ -11,6 +11,7 @@ pub mod run;
 #[cfg(test)]
 mod scenarios;
 pub mod surroundings;
+pub mod totals;
 
 use std::fmt::Debug;
 use std::hash::Hash;

@@ -21,8 +21,8 @@
 //! |---|---|---|---|
 //! | kubedr.catalogicsoftware.com | backuplocations | get list watch patch | reading; annotations, legacy finalizer |
 //! | | backuplocations/status | patch | outcome of jobs, conditions, pending deletions |
-//! | | metadatabackuppolicies | get list watch patch | reading; legacy finalizer |
-//! | | metadatabackuppolicies/status | patch | outcome of failed runs, conditions |
+//! | | metadatabackuppolicies | get list watch patch | reading; legacy finalizer, which backup is counted |
+//! | | metadatabackuppolicies/status | patch | outcome of failed runs, conditions, totals |
 //! | | metadatarestores | get list watch | reading |
 //! | | metadatarestores/status | patch | outcome of restores that failed |
 //! | | metadatabackuprecords | get list watch patch delete | reading, and what a restore names; finalizer; retention |
@@ -60,6 +60,7 @@ mod leader;
 mod logging;
 mod metrics;
 mod occasion;
+mod overdue;
 mod owner;
 mod placement;
 mod pod;

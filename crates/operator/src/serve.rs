@@ -15,7 +15,7 @@ use crate::api_call::{ApiError, call};
 use crate::args::Args;
 use crate::context::Context;
 use crate::controllers::surroundings::{self, Surroundings};
-use crate::controllers::{location, maintenance, policy, record, restore, retention, run};
+use crate::controllers::{location, maintenance, policy, record, restore, retention, run, totals};
 use crate::job_settings::{JobSettings, JobSettingsError};
 use crate::leader::{Elector, RETRY_PERIOD, Standing};
 use crate::release;
@@ -227,6 +227,7 @@ async fn control(ctx: Arc<Context>, stop: CancellationToken) {
         restore::run(Arc::clone(&ctx), stop.clone()),
         record::run(Arc::clone(&ctx), stop.clone()),
         retention::run(Arc::clone(&ctx), stop.clone()),
-        maintenance::run(ctx, stop),
+        maintenance::run(Arc::clone(&ctx), stop.clone()),
+        totals::run(ctx, stop),
     );
 }

@@ -160,6 +160,16 @@ impl Repository {
         forget::run(self, snapshots)
     }
 
+    /// Bytes that the repository takes up in its storage, as far as they grow with it: config and locks are not counted.
+    pub fn size(&self) -> Result<u64, Error> {
+        let mut bytes = 0;
+        for kind in [FileKind::Pack, FileKind::Index, FileKind::Snapshot, FileKind::Key] {
+            let files = self.storage.list(kind).map_err(|cause| Error::storage(&self.url, cause))?;
+            bytes += files.iter().map(|(_, size)| u64::from(*size)).sum::<u64>();
+        }
+        Ok(bytes)
+    }
+
     /// What is in these snapshots, in their order. Reads the index once, and of each snapshot only the directories.
     pub fn contents(&self, snapshots: &[SnapshotId]) -> Result<Vec<Result<Contents, Error>>, Error> {
         contents::run(self, snapshots)

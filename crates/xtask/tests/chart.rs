@@ -1,6 +1,9 @@
 //! What the chart renders, and what it refuses, as helm sees it.
 #![allow(clippy::panic, reason = "a panic is the failure report of a test")]
 
+#[path = "chart/monitoring.rs"]
+mod monitoring;
+
 use std::path::{Path, PathBuf};
 use std::process::Output;
 

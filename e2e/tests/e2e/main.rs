@@ -14,6 +14,7 @@ mod input;
 mod kubedrctl;
 mod location;
 mod locks;
+mod monitoring;
 mod neighbours;
 mod operator;
 mod places;
