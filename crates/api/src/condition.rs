@@ -54,7 +54,7 @@ pub enum ConditionReason {
     Reachable,
     /// Location: it could not be looked at; the message says why.
     ValidationFailed,
-    /// Location: a snapshot could not be read, so that it is not known whether it is a backup.
+    /// Location: a snapshot could not be read, so that it is not known whether it is a backup, or a damaged one.
     SnapshotUnreadable,
     /// Location: records and snapshots agree.
     UpToDate,
@@ -62,6 +62,8 @@ pub enum ConditionReason {
     RemovalsWithheld,
     /// Location: a backup has no record because one of another location has its name.
     RecordNameTaken,
+    /// Location: records stand for no backup in the repository that it leads to now.
+    RecordsWithoutSnapshot,
     /// Record: its snapshot was deleted because the record is.
     Deleted,
     /// Record: its snapshot was not in the repository any more.
@@ -90,6 +92,7 @@ impl ConditionReason {
             Self::UpToDate => "UpToDate",
             Self::RemovalsWithheld => "RemovalsWithheld",
             Self::RecordNameTaken => "RecordNameTaken",
+            Self::RecordsWithoutSnapshot => "RecordsWithoutSnapshot",
             Self::Deleted => "Deleted",
             Self::Missing => "Missing",
             Self::Invalid => "Invalid",

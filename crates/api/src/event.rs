@@ -44,6 +44,8 @@ pub enum EventReason {
     BackupDiscovered,
     /// A backup that was found gets no record, since its name is taken.
     RecordNameTaken,
+    /// Snapshots are there and cannot be read.
+    SnapshotUnreadable,
     /// Records are kept although their snapshots seem to be gone.
     RemovalsWithheld,
     /// Space was reclaimed.
@@ -77,6 +79,7 @@ impl EventReason {
             Self::SnapshotMissing => "SnapshotMissing",
             Self::BackupDiscovered => "BackupDiscovered",
             Self::RecordNameTaken => "RecordNameTaken",
+            Self::SnapshotUnreadable => "SnapshotUnreadable",
             Self::RemovalsWithheld => "RemovalsWithheld",
             Self::Pruned => "Pruned",
             Self::MaintenanceFailed => "MaintenanceFailed",
@@ -104,6 +107,7 @@ impl EventReason {
             | Self::SnapshotKept
             | Self::SnapshotMissing
             | Self::RecordNameTaken
+            | Self::SnapshotUnreadable
             | Self::RemovalsWithheld
             | Self::MaintenanceFailed
             | Self::CheckFailed

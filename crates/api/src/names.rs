@@ -51,9 +51,10 @@ pub mod annotation {
     pub const PROCESSED_BACKUP: &str = "processed-backup.annotations.kubedr.catalogicsoftware.com";
     /// On a restore: `"true"` once the data is on the volume.
     pub const RESTORED: &str = "restored.annotations.kubedr.catalogicsoftware.com";
-    /// On an init or sync job: generation of the location that it works for.
+    /// On an init, sync, forget or restore job: generation of the location or restore that it works for.
     pub const GENERATION: &str = "kubedr.catalogicsoftware.com/generation";
-    /// On an init or sync job: resource version of the credentials with which the location is initialised.
+    /// On an init, sync or forget job: resource version of the Secret with which the location is initialised, followed by a `+` and
+    /// that of the object with the certificates of `caCert`, if it names one.
     pub const CREDENTIALS_VERSION: &str = "kubedr.catalogicsoftware.com/credentials-version";
     /// On a Job: why it failed, once that has been told.
     pub const FAILURE: &str = "kubedr.catalogicsoftware.com/failure";
@@ -92,6 +93,8 @@ pub mod field_manager {
     pub const SYNC: &str = "kubedr-sync";
     /// What a forget job writes to a location's status.
     pub const FORGET: &str = "kubedr-forget";
+    /// What the operator writes to a policy's status for the metrics.
+    pub const METRICS: &str = "kubedr-metrics";
 }
 
 /// Keys of the Secret that a location names.
@@ -124,8 +127,6 @@ pub mod snapshot {
     pub const ETCD: &str = "/data/etcd-snapshot.db";
     /// The certificates, as one deterministic tar archive.
     pub const CERTIFICATES: &str = "/data/certificates.tar";
-    /// The certificates as KubeDR 0.x stored them: a directory.
-    pub const CERTIFICATES_DIR: &str = "/data/certificates";
     /// Tag `cluster=<UID of the namespace kube-system>`.
     pub const TAG_CLUSTER: &str = "cluster";
     /// Tag `namespace=<namespace of the policy>`.

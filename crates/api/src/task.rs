@@ -4,6 +4,8 @@
 //! Where restic, AWS or etcdctl have a variable of their own, it is theirs, so that the image is used by hand in the way
 //! an admin knows. Secrets are no part of a task: the pod gets them from the Secrets themselves ([`secret_env`]).
 
+use std::time::Duration;
+
 use crate::{AccessMode, CaCertSource};
 
 /// Names of environment variables.
@@ -91,6 +93,9 @@ pub mod env {
     /// `json` or `text`.
     pub const LOG_FORMAT: &str = "KUBEDR_LOG_FORMAT";
 }
+
+/// How long a job waits for a lock of others unless it is told otherwise: a lock that nobody refreshes goes after 30 minutes.
+pub const LOCK_WAIT: Duration = Duration::from_mins(35);
 
 /// Where the job's pod has the Secret with etcd's certificates.
 pub const ETCD_CREDENTIALS_DIR: &str = "/etc/kubedr/etcd";

@@ -488,6 +488,7 @@ mod tests {
         let only_prune = ForgetTask { snapshots: Vec::new(), prune: false, ..task };
         let Command::Forget(args) = parse("forget", only_prune.variables()) else { panic!() };
         assert_eq!((args.snapshots.join(""), args.prune), (String::new(), false));
+        assert_eq!(args.lock.lock_wait, kubedr_api::task::LOCK_WAIT, "with which the operator reckons");
     }
 
     #[test]

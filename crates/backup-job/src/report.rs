@@ -4,6 +4,7 @@ mod backup;
 mod forget;
 mod init;
 mod kube_api;
+mod location;
 mod neighbours;
 mod nobody;
 mod record_gone;

@@ -9,14 +9,14 @@ use std::{
 };
 
 use kubedr_api::MetadataBackupRecord;
-use kubedr_repo::{Contents, ErrorClass, Repository, Snapshot, SnapshotId};
+use kubedr_repo::{Contents, Listing, Repository, SnapshotId};
 use serde::Serialize;
 
-pub use plan::{Creation, Plan, Removal, Scene, Taken, Withheld, stands_for};
+pub use plan::{Creation, Plan, Removal, Scene, Stray, StrayReason, Taken, Withheld, stands_for};
 
 use crate::{Failure, Storage, backup::blocking};
 
-/// How often the repository is looked at when something vanished while it was read: others may be at work.
+/// How often the contents of a snapshot are looked at when something vanished while they were read: others may be at work.
 const LOOKS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -55,6 +55,8 @@ pub struct SyncDone {
     pub repository_id: String,
     /// Snapshots in it, whoever made them.
     pub snapshots: usize,
+    /// Bytes that it takes up.
+    pub bytes: u64,
     /// What is to be done about the records.
     #[serde(flatten)]
     pub plan: Plan,
@@ -66,7 +68,10 @@ pub async fn look(settings: SyncSettings) -> Result<SyncDone, Failure> {
     blocking(move || {
         let SyncSettings { storage, repository_id, location, cluster, known } = settings;
         let repository = storage.open()?;
-        let snapshots = again_while_it_changes(|| repository.snapshots())?;
+        let listing = repository.listing()?;
+        let count = listing.count();
+        let Listing { snapshots, unreadable } = listing;
+        let unreadable = unreadable.into_iter().map(|(id, error)| (id, error.to_string())).collect();
         let scene = Scene {
             location: &location,
             cluster: cluster.as_deref(),
@@ -74,34 +79,19 @@ pub async fn look(settings: SyncSettings) -> Result<SyncDone, Failure> {
             repository: repository.id(),
             records: &known.records,
             snapshots: &snapshots,
+            unreadable: &unreadable,
             pending: &known.pending,
         };
         let contents = read_contents(&repository, scene.unknown())?;
         Ok(SyncDone {
             repository: repository.url().to_owned(),
             repository_id: repository.id().to_owned(),
-            snapshots: snapshots.len(),
+            snapshots: count,
+            bytes: repository.size()?,
             plan: scene.plan(&contents),
         })
     })
     .await
-}
-
-/// A snapshot that others delete after it was listed is no failure of the storage.
-fn again_while_it_changes(
-    list: impl Fn() -> Result<Vec<Snapshot>, kubedr_repo::Error>,
-) -> Result<Vec<Snapshot>, kubedr_repo::Error> {
-    let mut looks = 1;
-    loop {
-        match list() {
-            Err(error) if error.class() == ErrorClass::Integrity && looks < LOOKS => {
-                tracing::warn!(%error, "the repository changed while it was listed; looking again");
-                thread::sleep(PAUSE);
-                looks += 1;
-            }
-            listed => return listed,
-        }
-    }
 }
 
 /// What is in these snapshots, or why nobody knows. A storage that went away is a failure of the whole.
@@ -149,20 +139,22 @@ mod tests {
         let location = Location::Memory(store.clone());
         let (repository, _) =
             Repository::init(&location, &Secret::new("p"), &InitOptions::default()).unwrap();
-        let ids = snapshots.iter().map(|(path, file)| {
-            let reader = Box::new(std::io::Cursor::new(file.as_bytes().to_vec()));
-            let source = Source { path: (*file).to_owned(), size: file.len() as u64, mode: 0o600, reader };
-            let request = BackupRequest {
-                time: jiff::Timestamp::now(),
-                host: "h".into(),
-                tags: vec!["policy=daily".into()],
-                path: (*path).to_owned(),
-                sources: vec![source],
-            };
-            repository.backup(request).unwrap().snapshot_id
-        });
+        let ids = snapshots.iter().map(|(path, file)| backup(&repository, path, file));
         let ids = ids.collect();
         (store, repository, ids)
+    }
+
+    fn backup(repository: &Repository, path: &str, file: &str) -> SnapshotId {
+        let reader = Box::new(std::io::Cursor::new(file.as_bytes().to_vec()));
+        let source = Source { path: file.to_owned(), size: file.len() as u64, mode: 0o600, reader };
+        let request = BackupRequest {
+            time: jiff::Timestamp::now(),
+            host: "h".into(),
+            tags: vec!["policy=daily".into()],
+            path: path.to_owned(),
+            sources: vec![source],
+        };
+        repository.backup(request).unwrap().snapshot_id
     }
 
     fn settings(store: &MemoryStore, repository_id: &str) -> SyncSettings {
@@ -184,11 +176,29 @@ mod tests {
         ]);
         let done = look(settings(&store, repository.id())).await.unwrap();
         assert_eq!((done.snapshots, done.plan.create.len()), (3, 1), "{done:?}");
+        assert_eq!(done.bytes, repository.size().unwrap());
         assert_eq!(
             (&done.plan.create[0].snapshot_id, done.plan.create[0].policy.as_str()),
             (&ids[0], "daily")
         );
         assert_eq!(repository.locks().unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn one_snapshot_that_cannot_be_read_is_counted_and_named_and_the_others_are_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let location = Location::Local(directory.path().to_owned());
+        let (repository, _) =
+            Repository::init(&location, &Secret::new("p"), &InitOptions::default()).unwrap();
+        let ids = [(); 2].map(|()| backup(&repository, "/data", "/data/etcd-snapshot.db"));
+        std::fs::write(directory.path().join("snapshots").join(ids[0].as_str()), "damaged").unwrap();
+        let settings = SyncSettings {
+            storage: Storage::of(location, Secret::new("p")),
+            ..settings(&MemoryStore::new(), repository.id())
+        };
+        let done = look(settings).await.unwrap();
+        assert_eq!((done.snapshots, &done.plan.unreadable[0].0), (2, &ids[0]), "{done:?}");
+        assert_eq!(done.plan.create[0].snapshot_id, ids[1]);
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! The controllers, and what they have in common.
 
-mod finalizers;
+pub mod finalizers;
 pub mod location;
 pub mod maintenance;
 pub mod policy;
@@ -10,7 +10,8 @@ pub mod retention;
 pub mod run;
 #[cfg(test)]
 mod scenarios;
-mod surroundings;
+pub mod surroundings;
+pub mod totals;
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -22,6 +23,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config, Controller, Error};
+use kube::runtime::reflector::{Store, store};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
@@ -104,6 +106,29 @@ where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Send + 'static,
 {
     watcher(ctx.api::<PartialObjectMeta<K>>(), selection).default_backoff().touched_objects()
+}
+
+/// A cache of the objects of a kind, and each that appears, changes or goes.
+pub fn mirror<K>(
+    ctx: &Context,
+    selection: watcher::Config,
+) -> (Store<K>, impl Stream<Item = Result<K, watcher::Error>> + Send + 'static)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let (all, writer) = store();
+    let stream = watcher(ctx.api::<K>(), selection)
+        .default_backoff()
+        .modify(|object| forget_details(object.meta_mut()))
+        .reflect(writer)
+        .touched_objects();
+    (all, stream)
 }
 
 /// Drops what no controller reads and what makes up most of an object's size.

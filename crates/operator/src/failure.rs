@@ -46,6 +46,12 @@ impl Facts<'_> {
         self.pods.iter().max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0))
     }
 
+    /// The exit code of the newest pod, if it has ended.
+    #[must_use]
+    pub fn exit_code(&self) -> Option<i32> {
+        self.pod().and_then(pod::exit_code)
+    }
+
     /// What became of the Job.
     #[must_use]
     pub fn diagnose(&self) -> Verdict {
@@ -71,7 +77,7 @@ impl Facts<'_> {
                 self.job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds).unwrap_or_default();
             return format!(
                 "the job was ended because it took longer than {seconds} s; find what it waits for in its log, or raise \
-                 `job.activeDeadlineSeconds` of the chart"
+                 `job.activeDeadlineSeconds` of the chart, or `spec.activeDeadlineSeconds` of the policy if it is a backup"
             );
         }
         let Some(pod) = self.pod() else {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{LocalObjectReference, ResourceRequirements};
+use kubedr_api::task;
 use serde::Deserialize;
 
 /// Settings of the pods of init and backup jobs. Unknown keys are refused, so that a typing error is no silent default.
@@ -94,6 +95,14 @@ impl JobSettings {
         Ok(settings)
     }
 
+    /// After how many seconds a job is ended that is no backup and takes so many locks one after the other. It has at least an hour
+    /// for its work, as much as is set for a backup if that is more, and may wait for each lock for as long as it does.
+    #[must_use]
+    pub fn deadline_with_locks(&self, locks: u8) -> i64 {
+        let waiting = task::LOCK_WAIT * u32::from(locks);
+        self.active_deadline_seconds.max(one_hour()) + i64::try_from(waiting.as_secs()).unwrap_or_default()
+    }
+
     fn check(&self) -> Result<(), JobSettingsError> {
         let wrong = |field, value: &dyn ToString, expected| {
             Err(JobSettingsError::Value { field, value: value.to_string(), expected })
@@ -141,6 +150,19 @@ mod tests {
         settings.check().unwrap();
         assert_eq!((settings.active_deadline_seconds, settings.start_timeout_seconds), (3600, 300));
         assert_eq!(settings.image_pull_policy, "IfNotPresent");
+    }
+
+    #[test]
+    fn what_waits_for_locks_has_the_time_for_that_on_top() {
+        let settings = |deadline: i64| -> JobSettings {
+            serde_json::from_value(serde_json::json!({
+                "image": "i:1", "serviceAccountName": "job", "activeDeadlineSeconds": deadline,
+            }))
+            .unwrap()
+        };
+        assert_eq!(settings(7200).deadline_with_locks(0), 7200);
+        assert_eq!(settings(60).deadline_with_locks(1), 3600 + 35 * 60);
+        assert_eq!(settings(7200).deadline_with_locks(2), 7200 + 70 * 60);
     }
 
     #[test]

@@ -24,14 +24,24 @@ pub fn on_masters(label: Option<&str>, node: Option<&str>) -> Affinity {
     required(terms.collect())
 }
 
-/// On masters, and if it can be on this one.
+/// Where the backups of a policy run: on masters, unless it has a node selector of its own and names no label of masters. With `node`,
+/// on that one of them.
 #[must_use]
-pub fn on_masters_preferably(node: Option<&str>) -> Affinity {
+pub fn of_backups(label: Option<&str>, has_selector: bool, node: Option<&str>) -> Option<Affinity> {
+    match (label, has_selector) {
+        (None, true) => node.map(on_node),
+        _ => Some(on_masters(label, node)),
+    }
+}
+
+/// On masters as for [`on_masters`], and if it can be on this one.
+#[must_use]
+pub fn on_masters_preferably(label: Option<&str>, node: Option<&str>) -> Affinity {
     let preferred = node.map(|node| {
         let preference = NodeSelectorTerm { match_expressions: None, match_fields: Some(named(node)) };
         vec![PreferredSchedulingTerm { weight: 100, preference }]
     });
-    let mut affinity = on_masters(None, None);
+    let mut affinity = on_masters(label, None);
     affinity.node_affinity.get_or_insert_default().preferred_during_scheduling_ignored_during_execution =
         preferred;
     affinity
@@ -90,12 +100,25 @@ mod tests {
     }
 
     #[test]
+    fn a_selector_of_nodes_stands_for_the_masters_unless_their_label_is_named_too() {
+        assert_eq!(of_backups(None, false, None), Some(on_masters(None, None)));
+        assert_eq!(of_backups(None, true, None), None);
+        assert_eq!(of_backups(None, true, Some("m1")), Some(on_node("m1")));
+        assert_eq!(of_backups(Some("own"), true, None), Some(on_masters(Some("own"), None)));
+    }
+
+    #[test]
     fn a_preferred_node_that_is_gone_keeps_no_pod_from_running() {
-        let affinity = on_masters_preferably(Some("gone")).node_affinity.unwrap();
-        assert_eq!(
-            affinity.required_during_scheduling_ignored_during_execution,
-            on_masters(None, None).node_affinity.unwrap().required_during_scheduling_ignored_during_execution
-        );
-        assert_eq!(affinity.preferred_during_scheduling_ignored_during_execution.unwrap().len(), 1);
+        let required = |affinity: &Affinity| {
+            let node_affinity = affinity.node_affinity.clone().unwrap();
+            node_affinity.required_during_scheduling_ignored_during_execution
+        };
+        for label in [None, Some("own")] {
+            let affinity = on_masters_preferably(label, Some("gone"));
+            assert_eq!(required(&affinity), required(&on_masters(label, None)));
+            let preferred =
+                affinity.node_affinity.unwrap().preferred_during_scheduling_ignored_during_execution;
+            assert_eq!(preferred.unwrap().len(), 1);
+        }
     }
 }

@@ -1,24 +1,29 @@
 //! The subcommand `release`: nothing of KubeDR blocks a deletion any more.
 //!
 //! A record's finalizer is taken off by the operator. Without one, deleting a record, its namespace or its CRD would wait for
-//! ever. So before `helm uninstall` takes anything away, this ends the operator, which would set the finalizer again, waits
-//! until it is gone, and takes the finalizer off every record. Of records it lets go only those whose deletion was asked for
-//! before, and snapshots it deletes none: it does not know storage.
+//! ever. So before `helm uninstall` takes anything away, this ends the operator, which would set the finalizer again, then the
+//! jobs that look after the repositories, waits until all are gone, and takes the finalizer off every record. Of records it lets
+//! go only those whose deletion was asked for before, and snapshots it deletes none: it does not know storage. A job that was
+//! deleting some is ended with the others, since nobody could follow it, and another one would make records with the finalizer.
+//!
+//! An operator that is ended because its namespace goes does the second half of that with its last breath ([`let_go`]).
 
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kubedr_api::MetadataBackupRecord;
-use kubedr_api::names::{field_manager, finalizer};
+use kubedr_api::names::{field_manager, finalizer, job_type, label};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_call::{ApiError, call};
+use crate::controllers::finalizers;
 
 /// The operator's Deployment, as the chart calls it.
 const DEPLOYMENT: &str = "kubedr-operator";
@@ -36,8 +41,20 @@ pub struct Limits {
     pub whole: Duration,
     /// Waiting for the end of the operator. Its pod may be on a node that is lost, and then stays for ever.
     pub operator: Duration,
+    /// Waiting for the end of the jobs, of which the same is true.
+    pub jobs: Duration,
     /// Time between two looks, and between two tries.
     pub pause: Duration,
+}
+
+impl Limits {
+    /// What an operator whose namespace goes takes of the thirty seconds that a pod has to end.
+    const LAST_BREATH: Self = Self {
+        whole: Duration::from_secs(20),
+        operator: Duration::ZERO,
+        jobs: Duration::ZERO,
+        pause: Duration::from_millis(500),
+    };
 }
 
 impl Default for Limits {
@@ -45,7 +62,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             whole: Duration::from_secs(100),
-            operator: Duration::from_mins(1),
+            operator: Duration::from_secs(50),
+            jobs: Duration::from_secs(30),
             pause: Duration::from_secs(1),
         }
     }
@@ -83,20 +101,25 @@ pub async fn release(namespace: &str, shutdown: CancellationToken) -> Result<(),
     release_by(&client, namespace, Limits::default(), shutdown).await
 }
 
+/// Takes the finalizer off the records of a namespace that goes with its operator.
+pub(crate) async fn let_go(client: &Client, namespace: &str) -> Result<(), ReleaseError> {
+    let limits = Limits::LAST_BREATH;
+    let farewell = Farewell::new(client, namespace, limits);
+    tokio::time::timeout(limits.whole, farewell.free_records())
+        .await
+        .map_err(|_| ReleaseError::Late { namespace: namespace.to_owned(), limit: limits.whole })
+}
+
 async fn release_by(
     client: &Client,
     namespace: &str,
     limits: Limits,
     shutdown: CancellationToken,
 ) -> Result<(), ReleaseError> {
-    let farewell = Farewell {
-        deployments: Api::namespaced(client.clone(), namespace),
-        pods: Api::namespaced(client.clone(), namespace),
-        records: Api::namespaced(client.clone(), namespace),
-        limits,
-    };
+    let farewell = Farewell::new(client, namespace, limits);
     let steps = async {
         farewell.end_operator().await;
+        farewell.end_jobs().await;
         farewell.free_records().await;
     };
     let namespace = || namespace.to_owned();
@@ -112,32 +135,56 @@ async fn release_by(
 struct Farewell {
     deployments: Api<Deployment>,
     pods: Api<Pod>,
+    jobs: Api<Job>,
     records: Api<MetadataBackupRecord>,
     limits: Limits,
 }
 
 impl Farewell {
+    fn new(client: &Client, namespace: &str, limits: Limits) -> Self {
+        Self {
+            deployments: Api::namespaced(client.clone(), namespace),
+            pods: Api::namespaced(client.clone(), namespace),
+            jobs: Api::namespaced(client.clone(), namespace),
+            records: Api::namespaced(client.clone(), namespace),
+            limits,
+        }
+    }
+
     /// Returns when the operator is gone, or when it has not gone for too long.
     async fn end_operator(&self) {
+        self.end("the operator", self.limits.operator, || self.operator_is_gone()).await;
+    }
+
+    /// Returns when the jobs that look after the repositories are gone, or when they have not gone for too long.
+    async fn end_jobs(&self) {
+        self.end("the jobs of the locations", self.limits.jobs, || self.jobs_are_gone()).await;
+    }
+
+    async fn end<F>(&self, what: &str, limit: Duration, are_gone: impl Fn() -> F)
+    where
+        F: Future<Output = Result<bool, ApiError>>,
+    {
         let gone = async {
             loop {
-                match self.operator_is_gone().await {
+                match are_gone().await {
                     Ok(true) => return,
                     Ok(false) => {}
                     Err(error) => {
-                        tracing::warn!(%error, "the operator could not be ended and will be tried again");
+                        tracing::warn!(what, %error, "could not be ended and will be tried again");
                     }
                 }
                 tokio::time::sleep(self.limits.pause).await;
             }
         };
-        if tokio::time::timeout(self.limits.operator, gone).await.is_ok() {
-            tracing::info!("the operator is gone");
+        if tokio::time::timeout(limit, gone).await.is_ok() {
+            tracing::info!(what, "gone");
         } else {
-            let seconds = self.limits.operator.as_secs();
+            let seconds = limit.as_secs();
             tracing::warn!(
+                what,
                 seconds,
-                "the operator is not gone, perhaps its node is lost; the records are released all the same"
+                "not gone, perhaps a node is lost; the records are released all the same"
             );
         }
     }
@@ -154,6 +201,23 @@ impl Farewell {
         let pods =
             call(|| "list the operator's pods".to_owned(), self.pods.list_metadata(&selection)).await?;
         Ok(pods.items.is_empty())
+    }
+
+    /// Deletes the jobs, each of which stays until its pod is gone, and looks whether any is left.
+    async fn jobs_are_gone(&self) -> Result<bool, ApiError> {
+        let types = [job_type::FORGET, job_type::SYNC];
+        let selection = ListParams::default().labels(&format!("{} in ({})", label::TYPE, types.join(", ")));
+        let listed =
+            call(|| "list the locations' jobs".to_owned(), self.jobs.list_metadata(&selection)).await?;
+        for job in &listed.items {
+            let name = job.metadata.name.as_deref().unwrap_or_default();
+            let action = || format!("delete Job `{name}`");
+            match call(action, self.jobs.delete(name, &DeleteParams::foreground())).await {
+                Err(error) if !error.is_not_found() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(listed.items.is_empty())
     }
 
     /// Returns when a listing shows no record with the finalizer.
@@ -179,7 +243,10 @@ impl Farewell {
     /// Takes the finalizer off every record that has it now.
     async fn free_listed(&self) -> Result<Pass, ApiError> {
         let listed = self.list().await?;
-        let frees = listed.iter().filter_map(|record| Some(self.free(record, without_ours(record)?)));
+        let frees = listed.iter().filter_map(|record| {
+            let others = finalizers::without(record, finalizer::RECORD)?;
+            Some(self.free(record, others))
+        });
         let outcomes: Vec<_> = stream::iter(frees).buffer_unordered(CONCURRENCY).collect().await;
         let all = outcomes.len();
         let errors: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
@@ -226,14 +293,6 @@ struct Pass {
     freed: usize,
     /// How many could not be released, and why the first of them could not.
     left: Option<(usize, ApiError)>,
-}
-
-/// The finalizers that others set, or `None` if ours is not there.
-fn without_ours(record: &ObjectMeta) -> Option<Vec<&str>> {
-    let all = record.finalizers.as_deref().unwrap_or_default();
-    let others: Vec<_> =
-        all.iter().map(String::as_str).filter(|finalizer| *finalizer != finalizer::RECORD).collect();
-    (others.len() < all.len()).then_some(others)
 }
 
 #[cfg(test)]

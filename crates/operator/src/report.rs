@@ -16,7 +16,7 @@ use kubedr_api::{
 use crate::api_call::{ApiError, call};
 use crate::context::Context;
 use crate::occasion::short_hash;
-pub use maintenance::{Failure, forget_failed, sync_failed};
+pub use maintenance::{Failure, maintenance_failed, sync_failed};
 
 /// Attempts to write a status that others write at the same time. Each conflict means that another writer got through.
 const ATTEMPTS: usize = 8;

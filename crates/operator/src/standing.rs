@@ -126,6 +126,7 @@ const fn is_news(reason: ConditionReason) -> bool {
         | ConditionReason::UpToDate
         | ConditionReason::RemovalsWithheld
         | ConditionReason::RecordNameTaken
+        | ConditionReason::RecordsWithoutSnapshot
         | ConditionReason::Deleted
         | ConditionReason::Missing => false,
     }

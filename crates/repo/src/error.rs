@@ -117,6 +117,22 @@ pub enum Error {
         /// What was asked for.
         id: String,
     },
+    /// The file of a snapshot cannot be read where all of them are needed.
+    #[error(
+        "snapshot {id} in the repository at `{url}` cannot be read{}: {cause}; bring the file `snapshots/{id}` back from the \
+         storage's versions or a copy, or delete it there; the others can be had by their ids meanwhile",
+        if *others > 0 { format!(" (and {others} more)") } else { String::new() }
+    )]
+    UnreadableSnapshot {
+        /// The repository.
+        url: String,
+        /// Its full id.
+        id: String,
+        /// How many more there are.
+        others: usize,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// More than one snapshot begins with these digits.
     #[error("`{id}` is the beginning of {} snapshots, {}: give more digits", all.len(), named(all, id.len()))]
     AmbiguousSnapshot {
@@ -184,7 +200,7 @@ impl Error {
             | Self::AmbiguousSnapshot { .. }
             | Self::Target { .. } => ErrorClass::Configuration,
             Self::Contended { .. } | Self::Locked { .. } | Self::LockLost { .. } => ErrorClass::Temporary,
-            Self::Damaged { .. } => ErrorClass::Integrity,
+            Self::Damaged { .. } | Self::UnreadableSnapshot { .. } => ErrorClass::Integrity,
             Self::Source { .. } => ErrorClass::Source,
             Self::Engine { .. } => ErrorClass::Unexpected,
             Self::Storage { cause, .. } => match cause.kind {

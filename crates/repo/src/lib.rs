@@ -9,6 +9,7 @@
 //!   [`Repository::hold`] has bound to a lock changes nothing once the lock is lost.
 //! - **Space is reclaimed in two phases**, a day apart, and any of them may be killed; see [`PrunePlan`].
 //! - **Streams only.** A backup needs no temporary file, and its memory does not grow with the data.
+//! - **A damaged snapshot hides no other**: it is listed beside those that can be read, which are restored by their ids.
 //! - **Initialisation may be killed, repeated, and run twice at once**; see [`Repository::init`].
 //! - **Stock restic reads, checks and restores** what is written here, and the other way round. Chunks have a fixed size
 //!   of 16 KiB, a multiple of the pages of an etcd database, so that unchanged pages are stored once.
@@ -63,5 +64,5 @@ pub use prune::{Amount, PrunePlan, PruneReport};
 pub use repository::Repository;
 pub use restore::Restored;
 pub use secret::Secret;
-pub use snapshot::{Snapshot, SnapshotId};
+pub use snapshot::{Listing, Snapshot, SnapshotId};
 pub use source::{FileDigest, Source};

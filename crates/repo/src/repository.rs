@@ -6,7 +6,8 @@ use rustic_core::{Id, OpenStatus, Repository as Engine, repofile::MasterKey};
 
 use crate::{
     Backup, BackupRequest, CheckDepth, CheckReport, Contents, Error, FileDigest, InitOptions, InitOutcome,
-    Location, LockGuard, LockInfo, LockOptions, PrunePlan, Restored, Secret, Snapshot, SnapshotId, Watch,
+    Listing, Location, LockGuard, LockInfo, LockOptions, PrunePlan, Restored, Secret, Snapshot, SnapshotId,
+    Watch,
     backend::{FileKind, Storage, connect},
     backup, check, contents, forget, init,
     lock::{self, Guarded, Timing},
@@ -111,8 +112,14 @@ impl Repository {
         readback::verify_tree(self, tree, expected)
     }
 
-    /// All snapshots, oldest first.
+    /// All snapshots, oldest first. One that cannot be read is an error which names it.
     pub fn snapshots(&self) -> Result<Vec<Snapshot>, Error> {
+        snapshot::list(self)?.whole(&self.url)
+    }
+
+    /// The snapshots that can be read, and beside them those that cannot. What keeps all from being read, such as a storage that
+    /// does not answer, is an error.
+    pub fn listing(&self) -> Result<Listing, Error> {
         snapshot::list(self)
     }
 
@@ -151,6 +158,16 @@ impl Repository {
     #[must_use]
     pub fn remove_all(&self, snapshots: &[SnapshotId]) -> Vec<Result<(), Error>> {
         forget::run(self, snapshots)
+    }
+
+    /// Bytes that the repository takes up in its storage, as far as they grow with it: config and locks are not counted.
+    pub fn size(&self) -> Result<u64, Error> {
+        let mut bytes = 0;
+        for kind in [FileKind::Pack, FileKind::Index, FileKind::Snapshot, FileKind::Key] {
+            let files = self.storage.list(kind).map_err(|cause| Error::storage(&self.url, cause))?;
+            bytes += files.iter().map(|(_, size)| u64::from(*size)).sum::<u64>();
+        }
+        Ok(bytes)
     }
 
     /// What is in these snapshots, in their order. Reads the index once, and of each snapshot only the directories.

@@ -4,12 +4,14 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use jiff::Timestamp;
 use rustic_core::{
-    Id,
+    Id, OpenStatus, Repository as Engine,
     repofile::{SnapshotFile, SnapshotId as EngineId},
 };
 use serde::Serialize;
 
-use crate::{Error, Repository, StorageErrorKind, backend::FileKind, error::call_engine};
+use crate::{
+    Error, ErrorClass, Repository, StorageErrorKind, backend::FileKind, error::call_engine, parallel,
+};
 
 /// Full id of a snapshot: 64 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -96,44 +98,127 @@ impl Snapshot {
     }
 }
 
-pub(crate) fn list(repository: &Repository) -> Result<Vec<Snapshot>, Error> {
+/// The snapshots of a repository, as far as they can be read.
+#[derive(Debug)]
+pub struct Listing {
+    /// Those that can be read, oldest first.
+    pub snapshots: Vec<Snapshot>,
+    /// Those that are there and cannot be read, and why, by their ids.
+    pub unreadable: Vec<(SnapshotId, Error)>,
+}
+
+impl Listing {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.snapshots.len() + self.unreadable.len()
+    }
+
+    /// All of them. If one cannot be read, that is an error which names it.
+    pub fn whole(self, url: &str) -> Result<Vec<Snapshot>, Error> {
+        let all = self.unreadable.len();
+        match self.unreadable.into_iter().next() {
+            None => Ok(self.snapshots),
+            Some((id, cause)) => Err(Error::UnreadableSnapshot {
+                url: url.to_owned(),
+                id: id.to_string(),
+                others: all - 1,
+                cause: cause.to_string(),
+            }),
+        }
+    }
+}
+
+/// Each by itself: a damaged one must not hide the others.
+pub(crate) fn list(repository: &Repository) -> Result<Listing, Error> {
+    let ids = ids(repository)?;
     let engine = repository.engine()?;
-    let files = call_engine(&repository.url, "reading the snapshots", || engine.get_all_snapshots())?;
-    let mut snapshots: Vec<_> = files.iter().map(Snapshot::from_file).collect();
-    snapshots.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
-    Ok(snapshots)
+    let read = parallel::each(&ids, |id| read_twice(repository, &engine, id));
+    let mut listing = Listing { snapshots: Vec::new(), unreadable: Vec::new() };
+    for (id, file) in ids.into_iter().zip(read) {
+        match file {
+            Ok(file) => listing.snapshots.push(Snapshot::from_file(&file)),
+            // Deleted by others since it was listed.
+            Err(Error::NoSuchSnapshot { .. }) => {}
+            Err(error) if concerns_all(&error) => return Err(error),
+            Err(error) => listing.unreadable.push((id, error)),
+        }
+    }
+    // Keys that may list and not read.
+    if listing.snapshots.is_empty()
+        && let Some(at) = listing.unreadable.iter().position(|(_, e)| matches!(e, Error::Storage { .. }))
+    {
+        return Err(listing.unreadable.swap_remove(at).1);
+    }
+    listing.snapshots.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
+    listing.unreadable.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(listing)
+}
+
+/// What was damaged on its way is whole the second time.
+fn read_twice(
+    repository: &Repository,
+    engine: &Engine<OpenStatus>,
+    id: &SnapshotId,
+) -> Result<SnapshotFile, Error> {
+    match read(repository, engine, id) {
+        Err(error) if matches!(error.class(), ErrorClass::Integrity | ErrorClass::Unexpected) => {
+            read(repository, engine, id)
+        }
+        outcome => outcome,
+    }
+}
+
+/// Whether this says more about the storage than about one file in it.
+fn concerns_all(error: &Error) -> bool {
+    match error {
+        Error::Storage { cause, .. } => !matches!(
+            cause.kind,
+            StorageErrorKind::AccessDenied | StorageErrorKind::Damaged | StorageErrorKind::Other
+        ),
+        error => error.is_temporary(),
+    }
 }
 
 pub(crate) fn find(repository: &Repository, name: &str) -> Result<Snapshot, Error> {
     let missing = || Error::NoSuchSnapshot { url: repository.url.clone(), id: name.to_owned() };
     if name == "latest" {
-        return list(repository)?.pop().ok_or_else(missing);
+        return list(repository)?.whole(&repository.url)?.pop().ok_or_else(missing);
     }
     let id = resolve(repository, name)?;
     load(repository, &id).map(|file| Snapshot::from_file(&file))
 }
 
-/// The id that begins with `prefix`. Needs no key: ids are names of files.
+/// The id that begins with `prefix`.
 fn resolve(repository: &Repository, prefix: &str) -> Result<SnapshotId, Error> {
-    let listed = repository.storage.list(FileKind::Snapshot);
-    let listed = listed.map_err(|cause| Error::storage(&repository.url, cause))?;
-    let mut matching: Vec<Id> = listed.into_iter().map(|(id, _)| id).collect();
+    let mut matching = ids(repository)?;
     matching.sort_unstable();
-    matching.retain(|id| !prefix.is_empty() && id.to_hex().as_str().starts_with(prefix));
+    matching.retain(|id| !prefix.is_empty() && id.as_str().starts_with(prefix));
     match matching.as_slice() {
         [] => Err(Error::NoSuchSnapshot { url: repository.url.clone(), id: prefix.to_owned() }),
-        [id] => Ok((*id).into()),
-        several => Err(Error::AmbiguousSnapshot {
-            id: prefix.to_owned(),
-            all: several.iter().map(|id| (*id).into()).collect(),
-        }),
+        [id] => Ok(id.clone()),
+        _ => Err(Error::AmbiguousSnapshot { id: prefix.to_owned(), all: matching }),
     }
+}
+
+/// The ids of all snapshots. Needs no key: ids are names of files.
+fn ids(repository: &Repository) -> Result<Vec<SnapshotId>, Error> {
+    let listed = repository.storage.list(FileKind::Snapshot);
+    let listed = listed.map_err(|cause| Error::storage(&repository.url, cause))?;
+    Ok(listed.into_iter().map(|(id, _)| id.into()).collect())
 }
 
 /// The snapshot file itself.
 pub(crate) fn load(repository: &Repository, id: &SnapshotId) -> Result<SnapshotFile, Error> {
+    read(repository, &repository.engine()?, id)
+}
+
+fn read(
+    repository: &Repository,
+    engine: &Engine<OpenStatus>,
+    id: &SnapshotId,
+) -> Result<SnapshotFile, Error> {
     let engine_id = EngineId::from(id.engine_id());
-    let engine = repository.engine()?;
     match call_engine(&repository.url, "reading the snapshot", || engine.get_file::<SnapshotFile>(&engine_id))
     {
         Ok(mut file) => {

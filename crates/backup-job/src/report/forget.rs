@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use kube::{
-    Resource, ResourceExt,
+    ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
 use kubedr_api::{
@@ -14,10 +14,7 @@ use kubedr_api::{
 use kubedr_repo::{PruneReport, SnapshotId};
 use serde_json::json;
 
-use super::{
-    Subject,
-    kube_api::{ApiFailure, KubeApi, apply_as, call, persist},
-};
+use super::kube_api::{ApiFailure, KubeApi, call, persist};
 use crate::{
     Failure, ForgetDone, Progress,
     drive::{Patience, Reporter, Word},
@@ -119,7 +116,7 @@ impl ForgetReporter {
     /// Takes these snapshots off the list of those that wait for their deletion. The operator adds to it meanwhile, hence the
     /// resource version.
     async fn take_off(&self, repository_id: &str, deleted: &BTreeSet<&str>) -> Result<(), ApiFailure> {
-        let Some(location) = self.location().await? else { return Ok(()) };
+        let Some(location) = self.api.location(&self.location).await? else { return Ok(()) };
         let old = location.status.clone().unwrap_or_default().pending_deletions;
         let mut left = old.clone();
         left.retain(|pending| {
@@ -146,7 +143,7 @@ impl ForgetReporter {
     ) -> Result<(), Failure> {
         let what = format!("writing the result of the {of} to the status of location `{}`", self.location);
         let write = persist(&what, Patience::Full, || async {
-            let Some(location) = self.location().await? else { return Ok(()) };
+            let Some(location) = self.api.location(&self.location).await? else { return Ok(()) };
             let known = location.status.clone().unwrap_or_default();
             let mut status = BackupLocationStatus {
                 last_prune: known.last_prune,
@@ -155,15 +152,7 @@ impl ForgetReporter {
                 ..BackupLocationStatus::default()
             };
             change(&mut status);
-            let patch = json!({
-                "apiVersion": BackupLocation::api_version(&()),
-                "kind": BackupLocation::kind(&()),
-                "metadata": { "name": self.location, "resourceVersion": location.resource_version() },
-                "status": status,
-            });
-            let (params, patch) = apply_as(field_manager::FORGET, &patch);
-            let locations = self.api.objects::<BackupLocation>();
-            call(locations.patch_status(&self.location, &params, &patch)).await.map(drop)
+            self.api.apply_location_status(&location, field_manager::FORGET, &status).await
         });
         write.await.map_err(Failure::Reporting)
     }
@@ -174,13 +163,6 @@ impl ForgetReporter {
         message: &str,
         patience: Patience,
     ) -> Result<(), String> {
-        let what = format!("creating the event `{}`", reason.as_str());
-        let subject = Subject::Location(self.location.clone());
-        persist(&what, patience, || self.api.event_on(&subject, reason, &self.job_uid, message)).await
-    }
-
-    /// The location as it is now. One that was deleted meanwhile has nobody to be told.
-    async fn location(&self) -> Result<Option<BackupLocation>, ApiFailure> {
-        call(self.api.objects::<BackupLocation>().get_opt(&self.location)).await
+        self.api.location_event(&self.location, &self.job_uid, (reason, message), patience).await
     }
 }

@@ -1,4 +1,4 @@
-//! The word that lets a record go.
+//! The word that lets a record go, and how it is taken back.
 
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
@@ -34,6 +34,23 @@ impl KubeApi {
         let (params, patch) = apply_as(field_manager::FORGET, &patch);
         match call(self.objects::<MetadataBackupRecord>().patch_status(&name, &params, &patch)).await {
             Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(()),
+            written => written.map(drop),
+        }
+    }
+
+    /// Takes that back: the snapshot is there again, and the record stands for it as before.
+    pub async fn snapshot_is_there(&self, record: &MetadataBackupRecord) -> Result<(), ApiFailure> {
+        let name = record.name_any();
+        let patch = json!({
+            "apiVersion": MetadataBackupRecord::api_version(&()),
+            "kind": MetadataBackupRecord::kind(&()),
+            "metadata": { "name": name, "resourceVersion": record.resource_version() },
+            // Whoever applies nothing lets go of what it had applied.
+            "status": { "conditions": [] },
+        });
+        let (params, patch) = apply_as(field_manager::FORGET, &patch);
+        match call(self.objects::<MetadataBackupRecord>().patch_status(&name, &params, &patch)).await {
+            Err(error) if error.code() == Some(404) => Ok(()),
             written => written.map(drop),
         }
     }

@@ -78,7 +78,7 @@ impl SyncReporter {
         });
         let records = records.await?.items;
         let what = format!("reading location `{}`", self.location);
-        let location = persist(&what, Patience::Full, || self.location()).await?;
+        let location = persist(&what, Patience::Full, || self.api.location(&self.location)).await?;
         let status = location.and_then(|location| location.status).unwrap_or_default();
         let pending = status.pending_deletions.into_iter().map(|p| (p.repository_id, p.snapshot_id));
         Ok(Known { records, pending: pending.collect::<BTreeSet<_>>() })
@@ -107,6 +107,10 @@ impl SyncReporter {
         for removal in &done.plan.remove {
             let what = format!("removing the record `{}`", removal.record);
             persist(&what, patience, || self.remove(removal, done)).await?;
+        }
+        for record in &done.plan.revive {
+            let what = format!("taking back what the record `{record}` says of its snapshot");
+            persist(&what, patience, || self.revive(record, &done.repository_id)).await?;
         }
         if created > 0 {
             let message = format!(
@@ -189,6 +193,20 @@ impl SyncReporter {
         }
     }
 
+    /// Takes back that the snapshot is gone, unless the record is on its way: its snapshot, found again, gets a new one.
+    async fn revive(&self, name: &str, repository_id: &str) -> Result<(), ApiFailure> {
+        let Some(record) = call(self.api.objects::<MetadataBackupRecord>().get_opt(name)).await? else {
+            return Ok(());
+        };
+        let snapshot = record.status.as_ref().and_then(|status| status.snapshot_id.clone());
+        let still_the_one =
+            snapshot.is_some_and(|id| stands_for(&record, &self.location, repository_id, &id));
+        if !still_the_one || record.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        self.api.snapshot_is_there(&record).await
+    }
+
     fn record(&self, creation: &Creation) -> MetadataBackupRecord {
         let spec = MetadataBackupRecordSpec {
             backuploc: self.location.clone(),
@@ -212,24 +230,17 @@ impl SyncReporter {
         let what = format!("writing the status of location `{}`", self.location);
         let events = persist(&what, patience, || async {
             let Some(location) = self.current_location().await? else { return Ok(Vec::new()) };
-            let Verdict { conditions, snapshots, events } =
+            let Verdict { conditions, snapshots, bytes, events } =
                 judge(&location.status.clone().unwrap_or_default());
             let status = BackupLocationStatus {
                 last_validation_time: Some(Timestamp::now().to_string()),
                 snapshots,
+                repository_bytes: bytes,
                 conditions,
                 // The rest has other writers.
                 ..BackupLocationStatus::default()
             };
-            let patch = json!({
-                "apiVersion": BackupLocation::api_version(&()),
-                "kind": BackupLocation::kind(&()),
-                "metadata": { "name": self.location, "resourceVersion": location.resource_version() },
-                "status": status,
-            });
-            let (params, patch) = apply_as(field_manager::SYNC, &patch);
-            let locations = self.api.objects::<BackupLocation>();
-            call(locations.patch_status(&self.location, &params, &patch)).await?;
+            self.api.apply_location_status(&location, field_manager::SYNC, &status).await?;
             Ok(events)
         });
         for (reason, message) in events.await? {
@@ -244,18 +255,12 @@ impl SyncReporter {
         message: &str,
         patience: Patience,
     ) -> Result<(), String> {
-        let what = format!("creating the event `{}`", reason.as_str());
-        let subject = Subject::Location(self.location.clone());
-        persist(&what, patience, || self.api.event_on(&subject, reason, &self.job_uid, message)).await
-    }
-
-    async fn location(&self) -> Result<Option<BackupLocation>, ApiFailure> {
-        call(self.api.objects::<BackupLocation>().get_opt(&self.location)).await
+        self.api.location_event(&self.location, &self.job_uid, (reason, message), patience).await
     }
 
     /// The location, unless it is gone or was changed since the job was made: what was seen is of another place then.
     async fn current_location(&self) -> Result<Option<BackupLocation>, ApiFailure> {
-        let found = self.location().await?;
+        let found = self.api.location(&self.location).await?;
         let current = |location: &BackupLocation| {
             location.metadata.generation.is_none_or(|generation| generation == self.generation)
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 use kubedr_api::{
-    MetadataBackupRecord, MetadataBackupRecordStatus, Origin,
+    ConditionType, MetadataBackupRecord, MetadataBackupRecordStatus, Origin,
     names::snapshot::{ROOT, TAG_CLUSTER, TAG_POLICY},
     record_name,
 };
@@ -31,8 +31,10 @@ pub struct Scene<'a> {
     pub repository: &'a str,
     /// All records of the namespace, listed before the snapshots were.
     pub records: &'a [MetadataBackupRecord],
-    /// All snapshots.
+    /// All snapshots that can be read.
     pub snapshots: &'a [Snapshot],
+    /// Those that are there and cannot be read, and why: nothing is concluded from what they do not say.
+    pub unreadable: &'a BTreeMap<SnapshotId, String>,
     /// Snapshots that wait for their deletion: repository and id.
     pub pending: &'a BTreeSet<(String, String)>,
 }
@@ -47,6 +49,10 @@ pub struct Plan {
     pub complete: Vec<Completion>,
     /// Records whose snapshot is gone.
     pub remove: Vec<Removal>,
+    /// Records that say that their snapshot is gone although it is there.
+    pub revive: Vec<String>,
+    /// Records that stand for no backup in this repository, and stay.
+    pub strays: Vec<Stray>,
     /// Backups that get no record.
     pub taken: Vec<Taken>,
     /// Why nothing is removed although snapshots seem to be gone.
@@ -87,6 +93,38 @@ pub struct Removal {
     pub record: String,
     /// Snapshot that is gone.
     pub snapshot_id: String,
+}
+
+/// A record that stands for no backup in this repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stray {
+    /// Its name.
+    pub record: String,
+    /// Why it does not.
+    #[serde(flatten)]
+    pub reason: StrayReason,
+}
+
+/// Why a record stands for no backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "reason")]
+pub enum StrayReason {
+    /// Its snapshot is in a repository that the location does not lead to any more.
+    OtherRepository {
+        /// The one that it is in.
+        repository: String,
+    },
+    /// It does not say in which repository its snapshot is, and there is none of its id here.
+    NoSuchSnapshot {
+        /// What it knows of the id.
+        snapshot_id: String,
+    },
+    /// Several snapshots have ids that begin as it says.
+    Ambiguous {
+        /// What it knows of the id.
+        snapshot_id: String,
+    },
 }
 
 /// A backup whose record's name belongs to another one.
@@ -147,9 +185,12 @@ impl Scene<'_> {
             plan.withheld = Some(Withheld::OtherRepository { expected, found });
             return plan;
         }
+        let unreadable = self.unreadable.iter().filter(|(id, _)| !self.is_pending(id));
+        plan.unreadable = unreadable.map(|(id, why)| (id.clone(), why.clone())).collect();
         self.complete_records(contents, &mut plan);
         self.create_records(contents, &mut plan);
         self.remove_records(&mut plan);
+        plan.strays = self.staying_records().filter_map(|record| self.stray(record)).collect();
         plan
     }
 
@@ -159,7 +200,14 @@ impl Scene<'_> {
 
     fn complete_records(&self, contents: &FoundContents, plan: &mut Plan) {
         for (record, snapshot) in self.incomplete() {
-            let Some(Ok(found)) = contents.get(&snapshot.id) else { continue };
+            let found = match contents.get(&snapshot.id) {
+                Some(Ok(found)) => found,
+                Some(Err(why)) => {
+                    plan.unreadable.push((snapshot.id.clone(), why.clone()));
+                    continue;
+                }
+                None => continue,
+            };
             let is_ours = self.cluster.is_some_and(|ours| snapshot.labels().get(TAG_CLUSTER) == Some(&ours));
             let origin = if is_ours { Origin::Backup } else { Origin::Discovered };
             let status = self.status(snapshot, found, origin);
@@ -196,21 +244,20 @@ impl Scene<'_> {
     }
 
     fn remove_records(&self, plan: &mut Plan) {
-        let there: BTreeSet<&str> = self.snapshots.iter().map(|snapshot| snapshot.id.as_str()).collect();
-        let of_this_repository = self
-            .own_records()
-            .filter(|record| record.metadata.deletion_timestamp.is_none())
-            .filter_map(|record| {
-                let status = record.status.as_ref()?;
-                let same = status.repository_id.as_deref() == Some(self.repository);
-                status.snapshot_id.as_deref().filter(|_| same).map(|id| (record, id))
-            });
+        let there = self.ids();
+        let of_this_repository = self.staying_records().filter_map(|record| {
+            let status = record.status.as_ref()?;
+            let same = status.repository_id.as_deref() == Some(self.repository);
+            status.snapshot_id.as_deref().filter(|_| same).map(|id| (record, id))
+        });
         let mut records = 0;
         let mut remove = Vec::new();
         for (record, snapshot_id) in of_this_repository {
             records += 1;
             if !there.contains(snapshot_id) {
                 remove.push(Removal { record: record.name_any(), snapshot_id: snapshot_id.to_owned() });
+            } else if says_deleted(record) {
+                plan.revive.push(record.name_any());
             }
         }
         let missing = remove.len();
@@ -221,16 +268,49 @@ impl Scene<'_> {
         }
     }
 
+    /// Why the record stands for nothing here, if it does. What becomes of one that names this repository is decided elsewhere.
+    fn stray(&self, record: &MetadataBackupRecord) -> Option<Stray> {
+        let status = record.status.as_ref();
+        let reason = match status.and_then(|known| known.repository_id.clone()) {
+            Some(repository) if repository == self.repository => return None,
+            Some(repository) => StrayReason::OtherRepository { repository },
+            None => {
+                let snapshot_id = full_id(record).unwrap_or(&record.spec.snapshot_id).to_owned();
+                let fits = self.ids().into_iter().filter(|id| self.stands_for(record, id)).count();
+                match fits {
+                    0 => StrayReason::NoSuchSnapshot { snapshot_id },
+                    1 => return None,
+                    _ => StrayReason::Ambiguous { snapshot_id },
+                }
+            }
+        };
+        Some(Stray { record: record.name_any(), reason })
+    }
+
+    /// Ids of all snapshots, whether they can be read or not.
+    fn ids(&self) -> BTreeSet<&str> {
+        let readable = self.snapshots.iter().map(|snapshot| snapshot.id.as_str());
+        readable.chain(self.unreadable.keys().map(SnapshotId::as_str)).collect()
+    }
+
+    /// Records of the location that are not being deleted.
+    fn staying_records(&self) -> impl Iterator<Item = &MetadataBackupRecord> {
+        self.own_records().filter(|record| record.metadata.deletion_timestamp.is_none())
+    }
+
     fn own_records(&self) -> impl Iterator<Item = &MetadataBackupRecord> {
         self.records.iter().filter(|record| record.spec.backuploc == self.location)
     }
 
     /// Whether it could be a backup of which nobody knows: it has our path, no record, and is not about to be deleted.
     fn is_unclaimed(&self, snapshot: &Snapshot) -> bool {
-        let pending = (self.repository.to_owned(), snapshot.id.to_string());
         snapshot.paths.iter().any(|path| path == ROOT)
-            && !self.pending.contains(&pending)
+            && !self.is_pending(&snapshot.id)
             && !self.own_records().any(|record| self.stands_for(record, snapshot.id.as_str()))
+    }
+
+    fn is_pending(&self, snapshot: &SnapshotId) -> bool {
+        self.pending.contains(&(self.repository.to_owned(), snapshot.to_string()))
     }
 
     fn stands_for(&self, record: &MetadataBackupRecord, snapshot_id: &str) -> bool {
@@ -241,7 +321,8 @@ impl Scene<'_> {
     fn incomplete(&self) -> Vec<(&MetadataBackupRecord, &Snapshot)> {
         let find = |record: &MetadataBackupRecord| {
             let mut fits = self.snapshots.iter().filter(|s| self.stands_for(record, s.id.as_str()));
-            fits.next().filter(|_| fits.next().is_none())
+            let only = fits.next().filter(|_| fits.next().is_none());
+            only.filter(|_| !self.unreadable.keys().any(|id| self.stands_for(record, id.as_str())))
         };
         let short = self.own_records().filter(|record| full_id(record).is_none());
         short.filter_map(|record| find(record).map(|snapshot| (record, snapshot))).collect()
@@ -278,6 +359,12 @@ pub fn stands_for(
         None => snapshot_id.starts_with(&record.spec.snapshot_id),
     };
     record.spec.backuploc == location && !elsewhere && same
+}
+
+fn says_deleted(record: &MetadataBackupRecord) -> bool {
+    let conditions = record.status.iter().flat_map(|status| &status.conditions);
+    let mut of_type = conditions.filter(|c| c.type_ == ConditionType::SnapshotDeleted.as_str());
+    of_type.any(|condition| condition.status == "True")
 }
 
 fn full_id(record: &MetadataBackupRecord) -> Option<&str> {

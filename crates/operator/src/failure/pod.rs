@@ -58,6 +58,11 @@ pub fn state(pod: &Pod) -> PodState {
     }
 }
 
+/// The exit code, if the pod has ended by itself.
+pub fn exit_code(pod: &Pod) -> Option<i32> {
+    Some(container(pod)?.state.as_ref()?.terminated.as_ref()?.exit_code)
+}
+
 fn container(pod: &Pod) -> Option<&ContainerStatus> {
     // A webhook may have added containers of its own.
     pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|status| status.name == CONTAINER)
@@ -102,8 +107,8 @@ fn unscheduled(pod: &Pod) -> PodState {
                     ))
                 )
             } else if pod.labels().get(label::TYPE).is_some_and(|type_| type_ == job_type::BACKUP) {
-                "; a backup needs a node with the master label (`spec.options.master-node-label-name` of the policy) and \
-                 room for its requests"
+                "; a backup needs a node with the master label (`spec.options.master-node-label-name` of the policy, or \
+                 `spec.nodeSelector` and `spec.tolerations` where it need not be a master) and room for its requests"
             } else {
                 ""
             };
@@ -142,11 +147,11 @@ fn why_ended(pod: &Pod, ended: &ContainerStateTerminated) -> String {
     }
     let said = ended.message.as_deref().and_then(last_words);
     match (ended.exit_code, said) {
-        (exit_code::REPORTING, said) => format!(
-            "the work is done and stored, but the API server did not take the report: {}; check the rights of the job's \
-             service account. `restic snapshots` shows the snapshot",
-            said.unwrap_or_else(|| format!("see the log of pod `{name}`"))
-        ),
+        (exit_code::REPORTING, said) => {
+            let said = said.unwrap_or_else(|| format!("see the log of pod `{name}`"));
+            let (done, advice) = unreported(pod);
+            format!("{done}: {said}; check the rights of the job's service account{advice}")
+        }
         (exit_code::TERMINATED, _) if pod.metadata.deletion_timestamp.is_some() => {
             format!("pod `{name}` was deleted before it had finished")
         }
@@ -160,6 +165,32 @@ fn why_ended(pod: &Pod, ended: &ContainerStateTerminated) -> String {
             let reason = ended.reason.as_deref().unwrap_or("Error");
             format!("pod `{name}` ended with exit code {code} ({reason}) and without a message; see its log")
         }
+    }
+}
+
+/// What a job that could not report has done all the same, and what to know about that.
+fn unreported(pod: &Pod) -> (&'static str, &'static str) {
+    match pod.labels().get(label::TYPE).map(String::as_str) {
+        Some(job_type::SYNC) => (
+            "the API server did not let the repository be compared with the records",
+            ". Nothing is lost: the next look does it again",
+        ),
+        Some(job_type::FORGET) => (
+            "the API server did not take the report on deleted snapshots or reclaimed space",
+            ". The next job finds what is deleted already and reports it",
+        ),
+        Some(job_type::INIT) => (
+            "the repository is initialised, but the API server did not take the report",
+            ". The next try finds it initialised",
+        ),
+        Some(job_type::RESTORE) => (
+            "the data is on the volume and checked, but the API server did not take the report",
+            ". It may be used",
+        ),
+        _ => (
+            "the work is done and stored, but the API server did not take the report",
+            ". `restic snapshots` shows the snapshot",
+        ),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The table of what can become of a Job.
 
+use kubedr_api::names::label;
+
 use super::*;
 
 fn yaml<T: serde::de::DeserializeOwned>(text: &str) -> T {
@@ -40,6 +42,7 @@ fn waiting(rest: &str) -> Pod {
 }
 
 fn event(reason: &str, second: u8, message: &str) -> Event {
+    let message = message.replace('\'', "''");
     yaml(&format!(
         "{{metadata: {{name: e}}, involvedObject: {{}}, reason: {reason}, message: '{message}', lastTimestamp: '2026-01-01T00:00:{second:02}Z'}}"
     ))
@@ -109,6 +112,22 @@ fn a_job_killed_for_its_memory_names_the_limit_and_the_value_to_raise() {
 fn a_job_that_could_not_report_its_success_says_that_the_data_is_stored() {
     let message = why_failed(&[terminated("{exitCode: 5, reason: Error, message: 'forbidden'}")]);
     assert!(message.starts_with("the work is done and stored") && message.contains("forbidden"), "{message}");
+}
+
+#[test]
+fn each_kind_of_job_that_could_not_report_says_what_it_has_done() {
+    for (type_, done, advice) in [
+        ("sync", "did not let the repository be compared", "the next look does it again"),
+        ("forget", "report on deleted snapshots or reclaimed space", "finds what is deleted already"),
+        ("backuploc-init", "the repository is initialised", "finds it initialised"),
+        ("restore", "the data is on the volume", "may be used"),
+    ] {
+        let mut pod = terminated("{exitCode: 5, reason: Error, message: 'forbidden'}");
+        pod.labels_mut().insert(label::TYPE.to_owned(), type_.to_owned());
+        let message = why_failed(&[pod]);
+        assert!(message.contains(done) && message.contains(advice), "{message}");
+        assert!(message.contains("forbidden; check the rights") && !message.contains("restic"), "{message}");
+    }
 }
 
 #[test]

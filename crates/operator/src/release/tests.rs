@@ -5,6 +5,7 @@ use super::*;
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/ns/deployments";
 const PODS: &str = "/api/v1/namespaces/ns/pods";
+const JOBS: &str = "/apis/batch/v1/namespaces/ns/jobs";
 const RECORDS: &str = "/apis/kubedr.catalogicsoftware.com/v1alpha1/namespaces/ns/metadatabackuprecords";
 
 /// Long enough for a machine that has much else to do.
@@ -12,6 +13,7 @@ fn patient() -> Limits {
     Limits {
         whole: Duration::from_secs(30),
         operator: Duration::from_secs(10),
+        jobs: Duration::from_secs(10),
         pause: Duration::from_millis(10),
     }
 }
@@ -89,6 +91,42 @@ async fn a_pod_that_never_goes_does_not_keep_the_records() {
     assert_eq!(finalizers(&api, 1), json!([]));
 }
 
+/// A job that stays until its pod is gone, as with a finalizer of the garbage collector.
+fn put_job(api: &FakeApi) {
+    let metadata = json!({"name": "s3-forget-1", "namespace": "ns", "finalizers": ["foregroundDeletion"],
+        "labels": {"kubedr.type": "forget"}});
+    api.put(&format!("{JOBS}/s3-forget-1"), object("batch/v1", "Job", &metadata));
+}
+
+#[tokio::test]
+async fn a_job_that_deletes_snapshots_is_ended_after_the_operator_and_before_any_record_is_released() {
+    let api = FakeApi::default();
+    put_operator(&api);
+    put_job(&api);
+    put_record(&api, 1, &[finalizer::RECORD]);
+    let job = format!("{JOBS}/s3-forget-1");
+    let pod_goes = async {
+        while api.get(&job)["metadata"]["deletionTimestamp"].is_null() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(api.get(&format!("{DEPLOYMENTS}/{DEPLOYMENT}")), Value::Null);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(finalizers(&api, 1), json!([finalizer::RECORD]));
+        api.remove(&job);
+    };
+    tokio::join!(run(&api), pod_goes).0.unwrap();
+    assert_eq!(finalizers(&api, 1), json!([]));
+}
+
+#[tokio::test]
+async fn a_job_that_never_goes_does_not_keep_the_records() {
+    let api = FakeApi::default();
+    put_job(&api);
+    put_record(&api, 1, &[finalizer::RECORD]);
+    run_within(&api, Limits { jobs: Duration::from_millis(50), ..patient() }).await.unwrap();
+    assert_eq!(finalizers(&api, 1), json!([]));
+}
+
 #[tokio::test]
 async fn a_record_that_changed_meanwhile_is_tried_again_and_the_others_do_not_wait_for_it() {
     let api = FakeApi::default();
@@ -146,4 +184,15 @@ async fn sigterm_ends_it() {
     shutdown.cancel();
     let ended = release_by(&api.client(), "ns", patient(), shutdown).await;
     assert!(matches!(ended, Err(ReleaseError::Ended { .. })));
+}
+
+#[tokio::test]
+async fn an_operator_that_goes_with_its_namespace_frees_the_records_and_touches_nothing_else() {
+    let api = FakeApi::default();
+    put_operator(&api);
+    put_pod(&api);
+    put_record(&api, 1, &["other/one", finalizer::RECORD]);
+    let_go(&api.client(), "ns").await.unwrap();
+    assert_eq!(finalizers(&api, 1), json!(["other/one"]));
+    assert_eq!(api.take_writes(), [format!("PATCH {}", path(1))]);
 }

@@ -20,6 +20,8 @@ pub struct Failure<'a> {
     pub location: &'a str,
     /// UID of the Job.
     pub job: &'a str,
+    /// Generation of the location that the Job works for.
+    pub generation: i64,
     /// Why.
     pub message: &'a str,
     /// When.
@@ -28,14 +30,12 @@ pub struct Failure<'a> {
 
 /// Tells a location that it could not be looked at: event if that is news, then condition.
 pub async fn sync_failed(ctx: &Context, failure: Failure<'_>) -> Result<(), ReportError> {
-    let Failure { location, job, message, ended } = failure;
+    let Failure { location, job, generation, message, ended } = failure;
     let api = ctx.api::<BackupLocation>();
     for _ in 0..ATTEMPTS {
-        let Some(found) = call(|| format!("read location `{location}`"), api.get_opt(location)).await? else {
-            return Ok(());
-        };
+        let Some(found) = current_location(ctx, failure).await? else { return Ok(()) };
         let known = found.status.clone().unwrap_or_default();
-        let Some((status, is_news)) = unavailable(&known, message, found.metadata.generation, ended) else {
+        let Some((status, is_news)) = unavailable(&known, message, Some(generation), ended) else {
             return Ok(());
         };
         if is_news {
@@ -52,6 +52,21 @@ pub async fn sync_failed(ctx: &Context, failure: Failure<'_>) -> Result<(), Repo
         }
     }
     Err(ReportError::Conflict { name: location.to_owned() })
+}
+
+/// The location, unless it is gone or was changed since the Job was made: what happened concerns another place then.
+async fn current_location(
+    ctx: &Context,
+    failure: Failure<'_>,
+) -> Result<Option<BackupLocation>, ReportError> {
+    let Failure { location, generation, .. } = failure;
+    let api = ctx.api::<BackupLocation>();
+    let found = call(|| format!("read location `{location}`"), api.get_opt(location)).await?;
+    let found = found.filter(|found| found.metadata.generation.is_none_or(|now| now == generation));
+    if found.is_none() {
+        tracing::info!(location, generation, "a failed job's location is gone or changed: nothing is told");
+    }
+    Ok(found)
 }
 
 /// A sync job's fields of the status after a job that ended then without success, and whether that is news; `None` if a later
@@ -82,6 +97,7 @@ fn unavailable(
     let status = BackupLocationStatus {
         last_validation_time: known.last_validation_time.clone(),
         snapshots: known.snapshots,
+        repository_bytes: known.repository_bytes,
         conditions,
         // The rest has other writers.
         ..BackupLocationStatus::default()
@@ -89,17 +105,14 @@ fn unavailable(
     (!same).then_some((status, is_news))
 }
 
-/// Tells a location that snapshots could not be deleted or space not reclaimed.
-pub async fn forget_failed(ctx: &Context, failure: Failure<'_>) -> Result<(), ReportError> {
-    let Failure { location, job, message, ended } = failure;
+/// Tells a location that snapshots could not be deleted, space not reclaimed, or what was seen not reported.
+pub async fn maintenance_failed(ctx: &Context, failure: Failure<'_>) -> Result<(), ReportError> {
+    let Failure { location, job, generation: _, message, ended } = failure;
     if Timestamp::now().duration_since(ended) > EVENT_LIFETIME {
         return Ok(());
     }
-    let api = ctx.api::<BackupLocation>();
-    let Some(found) = call(|| format!("read location `{location}`"), api.get_opt(location)).await? else {
-        return Ok(());
-    };
-    tracing::info!(location, reason = message, "a forget job failed");
+    let Some(found) = current_location(ctx, failure).await? else { return Ok(()) };
+    tracing::info!(location, reason = message, "a maintenance job failed");
     event(ctx, &subject("BackupLocation", &found), EventReason::MaintenanceFailed, job, message).await
 }
 
@@ -115,6 +128,7 @@ mod tests {
         let mut status = BackupLocationStatus {
             last_validation_time: Some(at(second).to_string()),
             snapshots: Some(7),
+            repository_bytes: Some(900),
             repository_id: Some("r1".into()),
             ..BackupLocationStatus::default()
         };
@@ -133,7 +147,8 @@ mod tests {
     fn a_failed_look_changes_one_condition_and_keeps_what_else_its_writer_owns() {
         let (status, is_news) = unavailable(&looked(5), "no route", Some(1), at(9)).unwrap();
         assert!(is_news);
-        assert_eq!((status.snapshots, status.repository_id), (Some(7), None));
+        assert_eq!((status.snapshots, status.repository_bytes), (Some(7), Some(900)));
+        assert_eq!(status.repository_id, None);
         let said: Vec<_> = status.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str())).collect();
         assert_eq!(said, [("CatalogComplete", "True"), ("Available", "False")]);
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the functions that tests share are tests, too")]
 
 mod backup;
+mod damage;
 mod fixture;
 mod locations;
 mod locks;

@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kubedr_api::{BackupLocationStatus, ConditionReason, ConditionType, EventReason, set_condition};
+use kubedr_repo::SnapshotId;
 
 use crate::{
     SyncDone,
-    sync::{Taken, Withheld},
+    sync::{Stray, StrayReason, Taken, Withheld},
 };
 
 /// Things of one kind that a message names.
@@ -19,6 +20,8 @@ pub struct Verdict {
     pub conditions: Vec<Condition>,
     /// Snapshots in the repository.
     pub snapshots: Option<i64>,
+    /// Bytes that it takes up.
+    pub bytes: Option<i64>,
     /// Events that are due.
     pub events: Vec<(EventReason, String)>,
 }
@@ -42,7 +45,8 @@ pub fn available(known: &BackupLocationStatus, done: &SyncDone, taken: &[Taken],
     let _ = set(complete, reason, &message);
     let is_news = old.is_none_or(|old| old != (reason.as_str().to_owned(), message.clone()));
     events.extend(event_of(reason).filter(|_| is_news).map(|event| (event, message)));
-    Verdict { conditions, snapshots: i64::try_from(done.snapshots).ok(), events }
+    let (snapshots, bytes) = (i64::try_from(done.snapshots).ok(), i64::try_from(done.bytes).ok());
+    Verdict { conditions, snapshots, bytes, events }
 }
 
 /// After it could not be looked at. What is known of the catalogue stays.
@@ -57,7 +61,7 @@ pub fn unavailable(known: &BackupLocationStatus, message: &str, generation: i64)
         Timestamp::now(),
     );
     let events = if is_news { vec![(EventReason::Unavailable, message.to_owned())] } else { Vec::new() };
-    Verdict { conditions, snapshots: known.snapshots, events }
+    Verdict { conditions, snapshots: known.snapshots, bytes: known.repository_bytes, events }
 }
 
 fn ours(all: &[Condition]) -> Vec<Condition> {
@@ -72,40 +76,77 @@ fn find(all: &[Condition], type_: ConditionType) -> Option<&Condition> {
 const fn event_of(reason: ConditionReason) -> Option<EventReason> {
     match reason {
         ConditionReason::RemovalsWithheld => Some(EventReason::RemovalsWithheld),
+        ConditionReason::SnapshotUnreadable => Some(EventReason::SnapshotUnreadable),
         ConditionReason::RecordNameTaken => Some(EventReason::RecordNameTaken),
         _ => None,
     }
 }
 
-/// Whether records and snapshots agree now; the gravest reason why not.
+/// Whether records and snapshots agree now; the gravest reason why not, and all that is to be said, the gravest first.
 fn catalogue(done: &SyncDone, taken: &[Taken]) -> (ConditionReason, String) {
-    if let Some(withheld) = &done.plan.withheld {
-        return (ConditionReason::RemovalsWithheld, withheld_message(withheld, &done.repository));
+    let SyncDone { plan, repository: url, .. } = done;
+    let withheld = plan.withheld.as_ref().map(|withheld| withheld_message(withheld, url));
+    let findings = [
+        (ConditionReason::RemovalsWithheld, withheld),
+        (ConditionReason::SnapshotUnreadable, some(&plan.unreadable, unreadable_message)),
+        (ConditionReason::RecordNameTaken, some(taken, taken_message)),
+        (ConditionReason::RecordsWithoutSnapshot, some(&plan.strays, |all| strays_message(all, url))),
+    ];
+    let mut said = findings.into_iter().filter_map(|(reason, message)| Some((reason, message?)));
+    let Some((reason, mut message)) = said.next() else {
+        let message = "every backup has its record, and every record its snapshot".to_owned();
+        return (ConditionReason::UpToDate, message);
+    };
+    for (_, more) in said {
+        message.push_str(". Besides: ");
+        message.push_str(&more);
     }
-    if !taken.is_empty() {
-        let one = |taken: &Taken| {
-            let Taken { record, snapshot_id, location } = taken;
-            format!("`{record}` of snapshot {snapshot_id} (there is one of location `{location}`)")
-        };
-        let message = format!(
-            "backups get no record because its name is taken: {}. If both locations lead to one repository, that is as it should be: \
-             the other record stands for the same backup, and deleting it deletes the backup. Otherwise keep the locations in \
-             namespaces of their own",
-            listed(taken, one)
-        );
-        return (ConditionReason::RecordNameTaken, message);
-    }
-    if !done.plan.unreadable.is_empty() {
-        let one = |(id, why): &(kubedr_repo::SnapshotId, String)| format!("{id} ({why})");
-        let message = format!(
-            "snapshots cannot be read, so that nobody knows whether they are backups: {}; `restic check` tells more",
-            listed(&done.plan.unreadable, one)
-        );
-        return (ConditionReason::SnapshotUnreadable, message);
-    }
-    (
-        ConditionReason::UpToDate,
-        "every backup has its record, and every record of this repository its snapshot".to_owned(),
+    (reason, message)
+}
+
+fn some<T>(all: &[T], message: impl Fn(&[T]) -> String) -> Option<String> {
+    (!all.is_empty()).then(|| message(all))
+}
+
+fn unreadable_message(unreadable: &[(SnapshotId, String)]) -> String {
+    let one = |(id, why): &(SnapshotId, String)| format!("{id} ({why})");
+    format!(
+        "snapshots cannot be read: {}. They count as there, and their records stay; `restic check` tells more. Bring what is damaged \
+         back from the storage's versions or a copy, or delete the file in `snapshots` there: until then no space is reclaimed",
+        listed(unreadable, one)
+    )
+}
+
+fn taken_message(taken: &[Taken]) -> String {
+    let one = |taken: &Taken| {
+        let Taken { record, snapshot_id, location } = taken;
+        format!("`{record}` of snapshot {snapshot_id} (there is one of location `{location}`)")
+    };
+    format!(
+        "backups get no record because its name is taken: {}. If both locations lead to one repository, that is as it should be: \
+         the other record stands for the same backup, and deleting it deletes the backup. Otherwise keep the locations in \
+         namespaces of their own",
+        listed(taken, one)
+    )
+}
+
+fn strays_message(strays: &[Stray], url: &str) -> String {
+    let one = |stray: &Stray| {
+        let record = &stray.record;
+        match &stray.reason {
+            StrayReason::OtherRepository { repository } => {
+                format!("`{record}` (of repository {repository}, which was there before)")
+            }
+            StrayReason::NoSuchSnapshot { snapshot_id } => format!("`{record}` (no snapshot {snapshot_id})"),
+            StrayReason::Ambiguous { snapshot_id } => {
+                format!("`{record}` (several snapshots begin with {snapshot_id})")
+            }
+        }
+    };
+    format!(
+        "records stand for no backup in {url}: {}. They cannot be restored from here, and nobody removes them; delete them, which \
+         deletes no snapshot, or bring back what the location led to",
+        listed(strays, one)
     )
 }
 
@@ -136,7 +177,13 @@ mod tests {
     use crate::sync::Plan;
 
     fn done(plan: Plan) -> SyncDone {
-        SyncDone { repository: "s3:http://h/b".into(), repository_id: "r1".into(), snapshots: 7, plan }
+        SyncDone {
+            repository: "s3:http://h/b".into(),
+            repository_id: "r1".into(),
+            snapshots: 7,
+            bytes: 900,
+            plan,
+        }
     }
 
     fn after(known: &BackupLocationStatus, verdict: &Verdict) -> BackupLocationStatus {
@@ -154,7 +201,7 @@ mod tests {
             said(&verdict),
             [("Available", "True", "Reachable"), ("CatalogComplete", "True", "UpToDate")]
         );
-        assert_eq!((verdict.snapshots, verdict.events), (Some(7), vec![]));
+        assert_eq!((verdict.snapshots, verdict.bytes, verdict.events), (Some(7), Some(900), vec![]));
         assert_eq!(verdict.conditions[0].observed_generation, Some(3));
     }
 
@@ -173,10 +220,13 @@ mod tests {
     #[test]
     fn a_failed_look_keeps_what_is_known_of_the_catalogue() {
         let first = available(&BackupLocationStatus::default(), &done(Plan::default()), &[], 1);
-        let known =
-            BackupLocationStatus { snapshots: Some(7), ..after(&BackupLocationStatus::default(), &first) };
+        let known = BackupLocationStatus {
+            snapshots: Some(7),
+            repository_bytes: Some(900),
+            ..after(&BackupLocationStatus::default(), &first)
+        };
         let verdict = unavailable(&known, "no route", 1);
-        assert_eq!(verdict.snapshots, Some(7));
+        assert_eq!((verdict.snapshots, verdict.bytes), (Some(7), Some(900)));
         assert!(said(&verdict).contains(&("CatalogComplete", "True", "UpToDate")));
     }
 
@@ -196,5 +246,39 @@ mod tests {
         let verdict = available(&known, &done(Plan::default()), &[taken], 1);
         assert_eq!(verdict.events[0].0, EventReason::RecordNameTaken);
         assert!(verdict.events[0].1.contains("`mbr-1` of snapshot 1f (there is one of location `other`)"));
+    }
+
+    #[test]
+    fn a_snapshot_that_cannot_be_read_leaves_the_location_available_and_is_named_with_what_to_do() {
+        let id: SnapshotId = "1f".repeat(32).parse().unwrap();
+        let plan = Plan { unreadable: vec![(id.clone(), "wrong key".into())], ..Plan::default() };
+        let verdict = available(&BackupLocationStatus::default(), &done(plan), &[], 1);
+        let expected =
+            [("Available", "True", "Reachable"), ("CatalogComplete", "False", "SnapshotUnreadable")];
+        assert_eq!(said(&verdict), expected);
+        let (event, message) = &verdict.events[0];
+        assert_eq!(*event, EventReason::SnapshotUnreadable);
+        assert!(message.contains(&format!("{id} (wrong key)")) && message.contains("`restic check`"));
+    }
+
+    #[test]
+    fn records_that_stand_for_nothing_here_are_named_after_what_is_graver() {
+        let stray = |record: &str, reason| Stray { record: record.into(), reason };
+        let strays = vec![
+            stray("mbr-1", StrayReason::OtherRepository { repository: "r0".into() }),
+            stray("mbr-2", StrayReason::NoSuchSnapshot { snapshot_id: "2222".into() }),
+            stray("mbr-3", StrayReason::Ambiguous { snapshot_id: "3333".into() }),
+        ];
+        let plan = Plan { strays, ..Plan::default() };
+        let verdict = available(&BackupLocationStatus::default(), &done(plan.clone()), &[], 1);
+        assert_eq!(said(&verdict)[1], ("CatalogComplete", "False", "RecordsWithoutSnapshot"));
+        let message = &verdict.conditions[1].message;
+        for named in ["`mbr-1` (of repository r0", "`mbr-2` (no snapshot 2222)", "`mbr-3` (several"] {
+            assert!(message.contains(named), "{message}");
+        }
+        let withheld = Some(Withheld::TooMany { missing: 11, records: 12 });
+        let verdict = available(&BackupLocationStatus::default(), &done(Plan { withheld, ..plan }), &[], 1);
+        assert_eq!(said(&verdict)[1].2, "RemovalsWithheld");
+        assert!(verdict.conditions[1].message.contains("Besides: records stand for no backup"));
     }
 }

@@ -28,7 +28,7 @@ fn reporter(api: &FakeApi) -> SyncReporter {
 
 fn done(plan: Plan) -> Word<SyncDone> {
     let repository = "s3:http://h/bucket".to_owned();
-    Word::Completed(SyncDone { repository, repository_id: "r1".into(), snapshots: 3, plan })
+    Word::Completed(SyncDone { repository, repository_id: "r1".into(), snapshots: 3, bytes: 900, plan })
 }
 
 fn status(beginning: &str) -> MetadataBackupRecordStatus {
@@ -150,6 +150,26 @@ async fn a_record_whose_snapshot_is_gone_says_so_before_it_goes() {
     put_record(&api, "aa", "s3", &json!({"snapshotId": "another", "repositoryId": "r1"}));
     reporter(&api).tell(&done(plan), Patience::Full).await.unwrap();
     assert_eq!(api.get(&record("aa"))["status"]["snapshotId"], "another");
+}
+
+#[tokio::test]
+async fn what_a_record_said_of_its_snapshot_is_taken_back_unless_the_record_goes() {
+    let api = api_server();
+    let mut said = serde_json::to_value(status("aa")).unwrap();
+    said["conditions"] = json!([{"type": "SnapshotDeleted", "status": "True", "reason": "Missing", "message": "",
+        "lastTransitionTime": "2026-11-22T12:00:00Z"}]);
+    put_record(&api, "aa", "s3", &said);
+    let plan = Plan { revive: vec!["mbr-aa000000".into(), "mbr-gone".into()], ..Plan::default() };
+    reporter(&api).tell(&done(plan.clone()), Patience::Full).await.unwrap();
+    assert_eq!(api.get(&record("aa"))["status"]["conditions"], json!([]));
+    assert_eq!(api.get(&record("aa"))["status"]["snapshotId"], id("aa").as_str());
+    put_record(&api, "aa", "s3", &said);
+    let mut leaving = api.get(&record("aa"));
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-11-22T12:00:00Z");
+    leaving["metadata"]["finalizers"] = json!(["f"]);
+    api.put(&record("aa"), leaving);
+    reporter(&api).tell(&done(plan), Patience::Full).await.unwrap();
+    assert_eq!(api.get(&record("aa"))["status"]["conditions"], said["conditions"]);
 }
 
 #[tokio::test]

@@ -44,6 +44,27 @@ fn plan(records: &[MetadataBackupRecord], snapshots: &[Snapshot]) -> Plan {
     plan_with(records, snapshots, &[], |_| Ok(Contents { etcd: true, certificates: false, size: 9 }))
 }
 
+/// What follows when these are there besides, and cannot be read.
+fn plan_beside(
+    unreadable: &[&str],
+    records: &[MetadataBackupRecord],
+    snapshots: &[Snapshot],
+    pending: &[&str],
+) -> Plan {
+    let scene = Scene {
+        location: "s3",
+        cluster: Some("c1"),
+        expected_repository: REPOSITORY,
+        repository: REPOSITORY,
+        records,
+        snapshots,
+        unreadable: &unreadable.iter().map(|u| (id(u), "wrong key".to_owned())).collect(),
+        pending: &pending.iter().map(|p| (REPOSITORY.to_owned(), id(p).to_string())).collect(),
+    };
+    let contents = |_| Ok(Contents { etcd: true, certificates: false, size: 9 });
+    scene.plan(&scene.unknown().into_iter().map(|id| (id.clone(), contents(id))).collect())
+}
+
 fn plan_with(
     records: &[MetadataBackupRecord],
     snapshots: &[Snapshot],
@@ -58,6 +79,7 @@ fn plan_with(
         repository: REPOSITORY,
         records,
         snapshots,
+        unreadable: &BTreeMap::new(),
         pending: &pending,
     };
     let found = scene.unknown().into_iter().map(|id| (id.clone(), contents(&id))).collect();
@@ -166,7 +188,70 @@ fn a_record_of_kubedr_that_fits_exactly_one_snapshot_is_completed() {
     }
     let two = plan(&[legacy()], &[snapshot("aa0000001", &[]), snapshot("aa0000002", &[])]);
     assert_eq!((two.complete, two.create), (vec![], vec![]));
-    assert_eq!(plan(&[legacy()], &[]), Plan::default(), "of which repository is not known");
+}
+
+#[test]
+fn a_record_that_fits_no_snapshot_or_several_and_one_of_another_repository_stay_and_are_named() {
+    let legacy = record("aa", json!({"status": null}));
+    let stray = |reason| vec![Stray { record: "mbr-aa000000".into(), reason }];
+    let short = "aa000000".to_owned();
+    let none = plan(std::slice::from_ref(&legacy), &[]);
+    assert_eq!(none.strays, stray(StrayReason::NoSuchSnapshot { snapshot_id: short.clone() }));
+    let two = [snapshot("aa0000001", &[]), snapshot("aa0000002", &[])];
+    let two = plan(std::slice::from_ref(&legacy), &two);
+    assert_eq!(two.strays, stray(StrayReason::Ambiguous { snapshot_id: short }));
+    let elsewhere = record("aa", json!({"status": {"repositoryId": "r2"}}));
+    let elsewhere = plan(&[elsewhere], &[]);
+    assert_eq!(elsewhere.strays, stray(StrayReason::OtherRepository { repository: "r2".into() }));
+    for found in [&none, &two, &elsewhere] {
+        assert_eq!((found.remove.len(), &found.withheld), (0, &None));
+    }
+    // One that fits is completed, and one that is on its way is left to its deletion.
+    assert_eq!(plan(&[legacy], &[snapshot("aa", &[])]).strays, []);
+    let leaving = json!({"status": null, "metadata": {"deletionTimestamp": "2026-11-22T12:00:00Z", "finalizers": ["f"]}});
+    assert_eq!(plan(&[record("aa", leaving)], &[]), Plan::default());
+}
+
+#[test]
+fn a_snapshot_that_is_there_and_cannot_be_read_keeps_its_record_and_is_named() {
+    let records: Vec<_> = (0..12).map(|n| record(&format!("{n:08x}"), json!({}))).collect();
+    let there: Vec<_> = (1..12).map(|n| snapshot(&format!("{n:08x}"), &[])).collect();
+    let found = plan_beside(&["00000000"], &records, &there, &[]);
+    let unreadable = vec![(id("00000000"), "wrong key".to_owned())];
+    assert_eq!(found, Plan { unreadable, ..Plan::default() });
+    // All the others are compared as ever.
+    let found = plan_beside(&["00000000"], &records, &there[1..], &[]);
+    assert_eq!((found.remove.len(), found.unreadable.len()), (1, 1));
+    assert_eq!(plan_beside(&["bb"], &[], &[snapshot("aa", &[])], &[]).create.len(), 1);
+    // One that waits for its deletion needs no word.
+    assert_eq!(plan_beside(&["bb"], &[], &[], &["bb"]), Plan::default());
+}
+
+#[test]
+fn a_record_of_kubedr_is_not_completed_by_one_of_two_of_which_the_other_cannot_be_read() {
+    let legacy = record("aa", json!({"status": null}));
+    let readable = [snapshot("aa0000001", &[])];
+    let found = plan_beside(&["aa0000002"], std::slice::from_ref(&legacy), &readable, &[]);
+    assert_eq!((found.complete, found.create), (vec![], vec![]));
+    assert_eq!(found.strays.len(), 1);
+    let only = plan_beside(&["aa"], &[legacy], &[], &[]);
+    assert_eq!((only.strays.len(), only.unreadable.len()), (0, 1), "it may well be its own");
+}
+
+#[test]
+fn what_a_record_says_of_a_snapshot_that_is_there_again_is_taken_back() {
+    let said = |status: &str| {
+        json!({"status": {"conditions": [{"type": "SnapshotDeleted", "status": status, "reason": "Missing", "message": "",
+            "lastTransitionTime": "2026-11-22T12:00:00Z"}]}})
+    };
+    let there = [snapshot("aa", &[])];
+    let again = plan(&[record("aa", said("True"))], &there);
+    assert_eq!(again, Plan { revive: vec!["mbr-aa000000".to_owned()], ..Plan::default() });
+    assert_eq!(plan(&[record("aa", said("False"))], &there), Plan::default());
+    let mut leaving = said("True");
+    leaving["metadata"] = json!({"deletionTimestamp": "2026-11-22T12:00:00Z", "finalizers": ["f"]});
+    // Else its deletion, which the missing snapshot was the reason of, would delete the one that came back.
+    assert_eq!(plan(&[record("aa", leaving)], &there), Plan::default());
 }
 
 #[test]
@@ -177,13 +262,16 @@ fn a_record_whose_snapshot_is_gone_goes() {
 }
 
 #[test]
-fn records_of_another_location_or_repository_are_none_of_our_business() {
+fn records_of_another_location_or_repository_are_not_ours_to_remove() {
     let others = [
         record("aa", json!({"spec": {"backuploc": "other"}})),
         record("bb", json!({"status": {"repositoryId": "r2"}})),
         record("cc", json!({"status": {"repositoryId": null}})),
     ];
-    assert_eq!(plan(&others, &[]), Plan::default());
+    let found = plan(&others, &[]);
+    let named: Vec<_> = found.strays.iter().map(|stray| stray.record.as_str()).collect();
+    assert_eq!(named, ["mbr-bb000000", "mbr-cc000000"]);
+    assert_eq!(Plan { strays: vec![], ..found }, Plan::default(), "they are named and left alone");
 }
 
 #[test]
@@ -217,6 +305,7 @@ fn in_another_repository_nothing_is_created_or_removed() {
         repository: "r2",
         records: &records,
         snapshots: &snapshots,
+        unreadable: &BTreeMap::new(),
         pending: &BTreeSet::new(),
     };
     assert_eq!(scene.unknown(), []);

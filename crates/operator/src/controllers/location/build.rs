@@ -33,6 +33,8 @@ pub struct Try<'a> {
     pub attempt: u32,
     /// From where the storage can be reached.
     pub reach: Reach,
+    /// The label of master nodes that the backups of this location go by, if it is not one of the usual.
+    pub master_label: Option<&'a str>,
 }
 
 /// The init job of this location for this try.
@@ -43,7 +45,7 @@ pub fn build_init_job(
     settings: &JobSettings,
     cluster_uid: &str,
 ) -> Job {
-    let Try { wanted, attempt, reach } = this;
+    let Try { wanted, attempt, reach, master_label } = this;
     let name = location.name_any();
     // Where the volume is to be from now on, this job finds out.
     let destination = Destination { node: None, ..Destination::of(location) };
@@ -71,7 +73,7 @@ pub fn build_init_job(
     if reach == Reach::OneNode {
         // Backups run on a master, so there has to be one that can mount it.
         let known = location.status.as_ref().and_then(|status| status.volume_node.as_deref());
-        pod.affinity = Some(on_masters_preferably(known));
+        pod.affinity = Some(on_masters_preferably(master_label, known));
         pod.tolerations = Some(tolerations());
     }
     Job {
@@ -118,7 +120,7 @@ mod tests {
         )
         .unwrap();
         let wanted = Wanted { generation: 3, credentials_version: "77".into() };
-        let this = Try { wanted: &wanted, attempt, reach: Reach::EveryNode };
+        let this = Try { wanted: &wanted, attempt, reach: Reach::EveryNode, master_label: None };
         build_init_job(&location(name), this, &settings, "cluster-1")
     }
 
@@ -134,7 +136,7 @@ mod tests {
             serde_json::from_str(r#"{"image": "r/job:1", "serviceAccountName": "kubedr-backup-job"}"#)
                 .unwrap();
         let wanted = Wanted { generation: 3, credentials_version: "77".into() };
-        let this = Try { wanted: &wanted, attempt: 1, reach: Reach::OneNode };
+        let this = Try { wanted: &wanted, attempt: 1, reach: Reach::OneNode, master_label: None };
         insta::assert_yaml_snapshot!(
             build_init_job(&location, this, &settings, "cluster-1").spec.unwrap().template.spec
         );

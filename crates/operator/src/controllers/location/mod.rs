@@ -19,7 +19,8 @@ use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt};
 use kubedr_api::names::{annotation, field_manager, finalizer, job_type, label};
 use kubedr_api::{
-    BackupLocation, BackupLocationStatus, ConditionReason, InitOutcome, InitReport, VolumeTarget,
+    BackupLocation, BackupLocationStatus, ConditionReason, InitOutcome, InitReport, MetadataBackupPolicy,
+    VolumeTarget,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,7 @@ use build::Try;
 use decide::{Action, InitJob, Known, Wanted, decide};
 pub(super) use versions::Versions;
 use versions::{Named, users_of, watch};
-use volume::{Reach, Storage, reach};
+use volume::{Reach, Storage, master_label, reach};
 
 /// Name of the kind.
 const KIND: &str = "BackupLocation";
@@ -77,6 +78,7 @@ pub(super) struct Locations {
 /// Runs until `shutdown`.
 pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
     let controller = Controller::<Guarded>::new(ctx.api(), watcher::Config::default());
+    ctx.metrics.locations.watch(controller.store());
     let (secrets, secret_stream) = watch::<Secret>(&ctx);
     let (config_maps, config_map_stream) = watch::<ConfigMap>(&ctx);
     let (of_secret, of_config_map) = (controller.store(), controller.store());
@@ -209,7 +211,13 @@ async fn perform(
             }
         }
         Action::Start { attempt, reach } => {
-            start(ctx, location, Try { wanted, attempt: *attempt, reach: *reach }).await
+            let policies = match reach {
+                Reach::OneNode => policies(ctx).await?,
+                Reach::EveryNode => Vec::new(),
+            };
+            let policies = policies.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+            let master_label = master_label(policies, &location.name_any());
+            start(ctx, location, Try { wanted, attempt: *attempt, reach: *reach, master_label }).await
         }
         Action::Refuse { message } => {
             mark_uninitialized(ctx, location).await?;
@@ -217,6 +225,11 @@ async fn perform(
             Ok(Requeue::requeue(UNUSABLE_RETRY))
         }
     }
+}
+
+async fn policies(ctx: &Context) -> Result<Vec<DeserializeGuard<MetadataBackupPolicy>>, ApiError> {
+    let api = ctx.api::<DeserializeGuard<MetadataBackupPolicy>>();
+    Ok(call(|| "list policies".to_owned(), api.list(&ListParams::default())).await?.items)
 }
 
 async fn start(ctx: &Context, location: &BackupLocation, this: Try<'_>) -> Result<Requeue, LocationError> {

@@ -1,7 +1,7 @@
 //! Whether the volume of a location can hold a repository, and from where.
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kubedr_api::AccessMode;
+use kubedr_api::{AccessMode, MetadataBackupPolicy, OPTION_MASTER_NODE_LABEL};
 
 /// From where a location's storage can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,19 @@ pub enum Storage {
     },
     /// A job cannot use it, for this reason.
     Unusable(String),
+}
+
+/// The label of master nodes that all policies with this destination name; `None` if there are none or they differ, and then the
+/// usual ones count.
+pub fn master_label<'a>(
+    policies: impl Iterator<Item = &'a MetadataBackupPolicy>,
+    location: &str,
+) -> Option<&'a str> {
+    let of_it = policies.filter(|policy| policy.spec.destination == location);
+    let mut labels =
+        of_it.map(|policy| policy.spec.options.get(OPTION_MASTER_NODE_LABEL).map(String::as_str));
+    let first = labels.next()??;
+    labels.all(|label| label == Some(first)).then_some(first)
 }
 
 /// From where the claim of this name can be mounted, or why it cannot hold a repository and what to do.
@@ -72,6 +85,8 @@ pub fn reach(name: &str, claim: Option<&PersistentVolumeClaim>, access: AccessMo
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn of(yaml: &str, access: AccessMode) -> Result<Reach, String> {
@@ -109,6 +124,27 @@ mod tests {
             ),
         ] {
             assert!(message.contains(part) && message.contains("spec.volume.claimName"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_volume_goes_where_the_policies_of_its_location_look_for_masters_if_they_agree() {
+        let policy = |destination: &str, label: Option<&str>| -> MetadataBackupPolicy {
+            let options = label.map(|label| json!({ OPTION_MASTER_NODE_LABEL: label })).unwrap_or(json!({}));
+            let spec = json!({"destination": destination, "schedule": "@daily", "options": options});
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
+        };
+        let other = policy("other", None);
+        for (labels, expected) in [
+            (vec![], None),
+            (vec![None], None),
+            (vec![Some("own")], Some("own")),
+            (vec![Some("own"), Some("own")], Some("own")),
+            (vec![Some("own"), Some("another")], None),
+            (vec![Some("own"), None], None),
+        ] {
+            let all: Vec<_> = labels.iter().map(|label| policy("disk", *label)).collect();
+            assert_eq!(master_label(all.iter().chain([&other]), "disk"), expected, "{labels:?}");
         }
     }
 }

@@ -78,7 +78,7 @@ pub fn build_job(
         },
         spec: Some(JobSpec {
             backoff_limit: Some(0),
-            active_deadline_seconds: Some(settings.active_deadline_seconds),
+            active_deadline_seconds: Some(settings.deadline_with_locks(locks(&due.task))),
             ttl_seconds_after_finished: Some(TTL_SECONDS),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
@@ -95,6 +95,15 @@ const fn job_type_of(task: &Task) -> &'static str {
     match task {
         Task::Sync => job_type::SYNC,
         Task::Forget { .. } => job_type::FORGET,
+    }
+}
+
+/// How often the job may have to wait for others.
+const fn locks(task: &Task) -> u8 {
+    match task {
+        Task::Sync => 0,
+        // One to delete and reclaim, one to check after that.
+        Task::Forget { .. } => 2,
     }
 }
 

@@ -8,13 +8,15 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use kubedr_api::names::{annotation, finalizer, job_type, label};
 use kubedr_api::task::env;
-use kubedr_api::{BackupLocation, BackupLocationStatus, MetadataBackupRecord, Phase};
+use kubedr_api::{BackupLocation, BackupLocationStatus, MetadataBackupRecord, PendingDeletion, Phase};
 
 use crate::controllers::{finalizers, record};
 use crate::failure::{condition, ended_at};
+use crate::overdue::check_due;
 
 /// Records that are deleted together get one job: it starts this long after the first of them.
 const GATHERING: SignedDuration = SignedDuration::from_secs(5);
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
 /// Snapshots for one job. A variable of the environment has room for twice as many.
 const SNAPSHOTS_MAX: usize = 1000;
 /// Time from the first failure to the second try; it doubles with every failure.
@@ -151,6 +153,37 @@ fn variable<'a>(job: &'a Job, name: &str) -> &'a str {
     value.unwrap_or_default()
 }
 
+/// What the records of a location that are being deleted ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deletions {
+    /// Snapshots to delete.
+    pub known: Vec<Deletion>,
+    /// When records were deleted that do not know their snapshot in full: a look at the repository finds it, or finds none.
+    pub unidentified: Vec<Timestamp>,
+}
+
+impl Deletions {
+    /// What these records ask of this location.
+    pub fn of<'a>(records: impl Iterator<Item = &'a MetadataBackupRecord>, location: &str) -> Self {
+        let mut all = Self::default();
+        for record in records {
+            let Some(since) = asked(record, location) else { continue };
+            match Deletion::of(record, since) {
+                Some(deletion) => all.known.push(deletion),
+                None => all.unidentified.push(since),
+            }
+        }
+        all
+    }
+}
+
+/// When it was asked for that the snapshot of this record of this location is deleted, if it was and has not been.
+fn asked(record: &MetadataBackupRecord, location: &str) -> Option<Timestamp> {
+    let since = record.metadata.deletion_timestamp.as_ref()?.0;
+    let guarded = finalizers::has(&record.metadata, finalizer::RECORD);
+    (record.spec.backuploc == location && guarded && !record::is_gone(record)).then_some(since)
+}
+
 /// A snapshot whose record is being deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deletion {
@@ -163,14 +196,8 @@ pub struct Deletion {
 }
 
 impl Deletion {
-    /// The deletion that this record of this location asks for, if it does and if enough is known.
-    #[must_use]
-    pub fn of(record: &MetadataBackupRecord, location: &str) -> Option<Self> {
-        let since = record.metadata.deletion_timestamp.as_ref()?.0;
-        let guarded = finalizers::has(&record.metadata, finalizer::RECORD);
-        if record.spec.backuploc != location || !guarded || record::is_gone(record) {
-            return None;
-        }
+    /// The deletion that this record asks for since then, if enough is known.
+    fn of(record: &MetadataBackupRecord, since: Timestamp) -> Option<Self> {
         let status = record.status.as_ref()?;
         Some(Self { snapshot: status.snapshot_id.clone()?, repository: status.repository_id.clone()?, since })
     }
@@ -183,8 +210,8 @@ pub struct State<'a> {
     pub location: &'a BackupLocation,
     /// Its maintenance jobs.
     pub jobs: &'a [MaintenanceJob],
-    /// Snapshots whose records are being deleted.
-    pub deletions: &'a [Deletion],
+    /// What its records that are being deleted ask for.
+    pub deletions: &'a Deletions,
     /// The time.
     pub now: Timestamp,
 }
@@ -253,16 +280,31 @@ fn sync(state: &State<'_>, status: &BackupLocationStatus) -> Due {
         Some((ended, MaintenanceJob { progress: Progress::Failed(_), attempt, .. })) => {
             due(later(ended, retry_after(*attempt).min(period)), attempt.saturating_add(1))
         }
-        Some((ended, _)) => due(later(ended, period), 1),
+        Some((ended, _)) => due(later(ended, period).min(asked_after(state, ended)), 1),
         // The jobs are gone or there were none: what the status says has to do.
         None => match looked {
             // A time that has not come yet is that of a clock which was wrong.
             Some(looked) if Some(looked) >= time(status.init_time.as_deref()) => {
-                due(later(looked.min(state.now), period), 1)
+                let looked = looked.min(state.now);
+                due(later(looked, period).min(asked_after(state, looked)), 1)
             }
             _ => due(state.now, 1),
         },
     }
+}
+
+/// When to look because of records that were deleted after this look and do not know their snapshot.
+fn asked_after(state: &State<'_>, looked: Timestamp) -> Timestamp {
+    // Times of deletion have whole seconds.
+    let new = state.deletions.unidentified.iter().filter(|since| later(**since, SECOND) > looked);
+    new.min().map_or(Timestamp::MAX, |first| later((*first).min(state.now), GATHERING))
+}
+
+/// Snapshots that wait for their deletion in a repository which the location does not lead to any more.
+#[must_use]
+pub fn stranded(location: &BackupLocation) -> Vec<&PendingDeletion> {
+    let Some((repository, status)) = initialised(location) else { return Vec::new() };
+    status.pending_deletions.iter().filter(|pending| pending.repository_id != repository).collect()
 }
 
 /// The next deletion of snapshots, or the next time that space is reclaimed.
@@ -273,8 +315,10 @@ fn forget(state: &State<'_>, status: &BackupLocationStatus, repository: &str) ->
     let snapshots = wanted(state, status, repository);
     let prune_at = prune_at(state, status);
     let Some(first) = snapshots.iter().map(|(since, _)| *since).min() else {
+        // Where nothing is ever deleted the check that comes after it is due from time to time.
+        let check_at = if is_prune_owed(state, status) { prune_at } else { check_due(status, state.now) };
         let task = Task::Forget { snapshots: Vec::new(), prune: true };
-        return is_prune_owed(state, status).then_some(Due { at: prune_at, task, attempt: 1 });
+        return Some(Due { at: prune_at.max(check_at), task, attempt: 1 });
     };
     let snapshots: Vec<_> = snapshots.into_iter().map(|(_, id)| id).take(SNAPSHOTS_MAX).collect();
     // A clock that is behind must not make the time to gather a long one.
@@ -291,7 +335,8 @@ fn forget(state: &State<'_>, status: &BackupLocationStatus, repository: &str) ->
 
 /// Snapshots that are to be deleted from the repository, each once, those that wait longest first.
 fn wanted(state: &State<'_>, status: &BackupLocationStatus, repository: &str) -> Vec<(Timestamp, String)> {
-    let of_records = state.deletions.iter().map(|d| (d.since, d.snapshot.clone(), d.repository.as_str()));
+    let of_records =
+        state.deletions.known.iter().map(|d| (d.since, d.snapshot.clone(), d.repository.as_str()));
     let pending = status.pending_deletions.iter().map(|pending| {
         let since = time(Some(&pending.since)).unwrap_or(Timestamp::UNIX_EPOCH);
         (since, pending.snapshot_id.clone(), pending.repository_id.as_str())

@@ -16,27 +16,29 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action as Requeue, Controller};
-use kube::runtime::reflector::{ObjectRef, Store, store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
 use kube::{Resource, ResourceExt};
 use kubedr_api::names::{annotation, field_manager, job_type, label};
-use kubedr_api::{BackupLocation, EventReason};
+use kubedr_api::{BackupLocation, EventReason, shorten};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_call::{ApiError, call};
 use crate::context::Context;
 use crate::controllers::surroundings::{self, Surroundings};
-use crate::controllers::{CACHE_UNKNOWN_RETRY, drive, forget_details, record};
+use crate::controllers::{CACHE_UNKNOWN_RETRY, drive, mirror, record};
 use crate::metrics::ControllerName;
 use crate::occasion::short_hash;
 use crate::report::{self, ReportError};
-use decide::{Action, Deletion, Due, MaintenanceJob, State, Task, decide, surplus};
+use decide::{Action, Deletions, Due, MaintenanceJob, State, Task, decide, stranded, surplus};
 
 /// Name of the kind.
 const KIND: &str = "BackupLocation";
 /// A refusal may have its cause outside of the location, such as a quota or a missing right, of which no watch tells.
 const REFUSED_RETRY: Duration = Duration::from_mins(1);
+/// Longest list of ids in a message, in bytes: an event has room for little more.
+const IDS_MAX: usize = 600;
 
 /// As it is watched: an object that does not fit the type does not hide the others.
 type Guarded = DeserializeGuard<BackupLocation>;
@@ -66,18 +68,8 @@ fn selector() -> String {
 
 /// Runs until `shutdown`.
 pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
-    let (records, writer) = store::<record::Guarded>();
-    let record_stream = watcher(ctx.api::<record::Guarded>(), watcher::Config::default())
-        .default_backoff()
-        .modify(|record| forget_details(record.meta_mut()))
-        .reflect(writer)
-        .touched_objects();
-    let (jobs, writer) = store::<Job>();
-    let job_stream = watcher(ctx.api::<Job>(), watcher::Config::default().labels(&selector()))
-        .default_backoff()
-        .modify(|job| forget_details(&mut job.metadata))
-        .reflect(writer)
-        .touched_objects();
+    let (records, record_stream) = mirror::<record::Guarded>(&ctx, watcher::Config::default());
+    let (jobs, job_stream) = mirror::<Job>(&ctx, watcher::Config::default().labels(&selector()));
     let controller = Controller::<Guarded>::new(ctx.api(), watcher::Config::default())
         .watches_stream(record_stream, |record| {
             // A record that stays gives no work.
@@ -107,6 +99,9 @@ pub(super) async fn reconcile(
         return Ok(Requeue::requeue(CACHE_UNKNOWN_RETRY));
     }
     let ctx = &*shared.ctx;
+    if !stranded(location).is_empty() {
+        drop_stranded(ctx, &location.name_any()).await?;
+    }
     let (jobs, records) = (shared.jobs.state(), shared.records.state());
     let jobs = jobs_of(location, jobs.iter().map(|job| &**job));
     let deletions = deletions_of(location, records.iter().map(|record| &**record));
@@ -118,7 +113,7 @@ pub(super) async fn reconcile(
     match action {
         Action::Wait => Ok(Requeue::await_change()),
         Action::LookAgain(after) => Ok(Requeue::requeue(after)),
-        Action::Start(due) => match start(ctx, location, &due).await {
+        Action::Start(due) => match start(ctx, location, &due, &deletions).await {
             Err(MaintenanceError::Api(error)) if error.is_refusal() => {
                 tell_refusal(ctx, location, &error).await
             }
@@ -136,14 +131,55 @@ fn jobs_of<'a>(location: &BackupLocation, jobs: impl Iterator<Item = &'a Job>) -
 fn deletions_of<'a>(
     location: &BackupLocation,
     records: impl Iterator<Item = &'a record::Guarded>,
-) -> Vec<Deletion> {
-    let name = location.name_any();
-    let records = records.filter_map(|guarded| guarded.0.as_ref().ok());
-    records.filter_map(|record| Deletion::of(record, &name)).collect()
+) -> Deletions {
+    Deletions::of(records.filter_map(|guarded| guarded.0.as_ref().ok()), &location.name_any())
+}
+
+/// Takes snapshots off the list of those to be deleted that are in another repository than the location's: nobody may delete
+/// anything there. Says so first; should they come back with their repository, they are found again.
+async fn drop_stranded(ctx: &Context, name: &str) -> Result<(), MaintenanceError> {
+    let api = ctx.api::<BackupLocation>();
+    let Some(location) = call(|| format!("read location `{name}`"), api.get_opt(name)).await? else {
+        return Ok(());
+    };
+    let stranded = stranded(&location);
+    if stranded.is_empty() {
+        return Ok(());
+    }
+    let (ids, repository) = (
+        stranded.iter().map(|pending| pending.snapshot_id.as_str()).collect::<Vec<_>>(),
+        stranded.iter().map(|pending| pending.repository_id.as_str()).next().unwrap_or_default(),
+    );
+    let message = format!(
+        "{} snapshots that waited for their deletion stay where they are, since the location leads to another repository now than \
+         `{repository}`: {}; delete them there with `restic forget` if they are of no use",
+        ids.len(),
+        shorten(&ids.join(", "), IDS_MAX)
+    );
+    let subject = report::subject(KIND, &location);
+    report::event(ctx, &subject, EventReason::SnapshotKept, &short_hash(&ids), &message).await?;
+    let all = location.status.as_ref().map(|status| &status.pending_deletions);
+    let left: Vec<_> = all.into_iter().flatten().filter(|pending| !stranded.contains(pending)).collect();
+    // With the resource version: the jobs take entries off the same list. After a conflict the reconcile is tried again.
+    let patch = json!({
+        "metadata": { "resourceVersion": location.metadata.resource_version },
+        "status": { "pendingDeletions": left },
+    });
+    let params =
+        PatchParams { field_manager: Some(field_manager::OPERATOR.to_owned()), ..PatchParams::default() };
+    let action = || format!("take snapshots of another repository off the list of location `{name}`");
+    call(action, api.patch_status(name, &params, &Patch::Merge(&patch))).await?;
+    tracing::warn!(location = name, snapshots = ids.len(), repository, "pending deletions are dropped");
+    Ok(())
 }
 
 /// Looks at everything afresh and creates the job that is due then, if one still is.
-async fn start(ctx: &Context, cached: &BackupLocation, due: &Due) -> Result<Requeue, MaintenanceError> {
+async fn start(
+    ctx: &Context,
+    cached: &BackupLocation,
+    due: &Due,
+    deletions: &Deletions,
+) -> Result<Requeue, MaintenanceError> {
     let name = cached.name_any();
     let api = ctx.api::<BackupLocation>();
     let Some(location) = call(|| format!("read location `{name}`"), api.get_opt(&name)).await? else {
@@ -151,7 +187,8 @@ async fn start(ctx: &Context, cached: &BackupLocation, due: &Due) -> Result<Requ
     };
     let jobs = list_jobs(ctx, &location).await?;
     let deletions = match due.task {
-        Task::Sync => Vec::new(),
+        // A look deletes nothing, so that a cache will do for why it is due.
+        Task::Sync => Deletions { known: Vec::new(), unidentified: deletions.unidentified.clone() },
         Task::Forget { .. } => match list_deletions(ctx, &location).await? {
             Some(deletions) => deletions,
             // The records go with it and leave the snapshots alone. A CRD may be installed anew.
@@ -192,7 +229,7 @@ async fn list_jobs(ctx: &Context, location: &BackupLocation) -> Result<Vec<Maint
 }
 
 /// What is to be deleted; `None` if namespace or CRD are being deleted. The order matters: see [`surroundings`].
-async fn list_deletions(ctx: &Context, location: &BackupLocation) -> Result<Option<Vec<Deletion>>, ApiError> {
+async fn list_deletions(ctx: &Context, location: &BackupLocation) -> Result<Option<Deletions>, ApiError> {
     let api = ctx.api::<record::Guarded>();
     let records = call(|| "list records".to_owned(), api.list(&ListParams::default())).await?;
     Ok(match surroundings::read(ctx).await? {

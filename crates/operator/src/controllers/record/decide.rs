@@ -69,7 +69,9 @@ pub fn decide(state: &State<'_>) -> Action {
     let State { record, location, surroundings, now } = *state;
     let guarded = finalizers::has(&record.metadata, finalizer::RECORD);
     let Some(deleted) = record.metadata.deletion_timestamp.as_ref().map(|time| time.0) else {
-        return if guarded { Action::Leave } else { Action::Guard };
+        // One that is about to go with its surroundings has just been freed by an operator that ends.
+        let guard = !guarded && surroundings == Surroundings::Staying;
+        return if guard { Action::Guard } else { Action::Leave };
     };
     if !guarded {
         return Action::Leave;
@@ -106,11 +108,24 @@ pub fn decide(state: &State<'_>) -> Action {
         }
         // A record of KubeDR 0.x, which the next look at the repository completes.
         _ if age < PATIENCE => look_again(age),
+        _ if was_seen_since(&known, deleted) => Action::Release(Fate::Kept(format!(
+            "the record does not know its id in full, and the repository of BackupLocation `{name}` has none or several that begin \
+             so"
+        ))),
         _ => Action::Release(Fate::Kept(format!(
-            "it was not found in the repository of BackupLocation `{name}` within {} minutes",
+            "the record does not know its id in full, and the repository of BackupLocation `{name}` could not be looked at within \
+             {} minutes",
             PATIENCE.as_mins()
         ))),
     }
+}
+
+/// Whether the repository was looked at with success after this time.
+fn was_seen_since(location: &BackupLocationStatus, time: Timestamp) -> bool {
+    let looked = location.last_validation_time.as_deref().and_then(|looked| looked.parse::<Timestamp>().ok());
+    let type_ = ConditionType::Available.as_str();
+    let available = location.conditions.iter().any(|c| c.type_ == type_ && c.status == "True");
+    available && looked.is_some_and(|looked| looked > time)
 }
 
 fn look_again(age: SignedDuration) -> Action {
@@ -209,6 +224,9 @@ mod tests {
     fn a_record_without_the_finalizer_gets_it_unless_it_is_being_deleted() {
         let bare = record(&json!({"finalizers": []}), &whole());
         assert_eq!(after(&bare, None, 0), Action::Guard);
+        let leaving =
+            State { record: &bare, location: None, surroundings: Surroundings::Leaving, now: at(0) };
+        assert_eq!(decide(&leaving), Action::Leave);
         assert_eq!(after(&record(&json!({}), &whole()), None, 0), Action::Leave);
         let going = record(&json!({"finalizers": ["x"], "deletionTimestamp": at(0).to_string()}), &whole());
         assert_eq!(after(&going, None, 0), Action::Leave);
@@ -263,7 +281,17 @@ mod tests {
     fn a_record_of_which_too_little_is_known_waits_for_a_look_at_the_repository() {
         let legacy = deleted(&json!({}));
         assert!(matches!(after(&legacy, Some(&here()), 599), Action::LookAgain(_)));
-        assert!(kept(after(&legacy, Some(&here()), 600)).contains("within 10 minutes"));
+        let looked = |available, second| {
+            let condition = json!({"type": "Available", "status": available, "reason": "r", "message": "",
+                "lastTransitionTime": at(0).to_string()});
+            let status = json!({"repositoryId": "r1", "lastValidationTime": at(second).to_string(), "conditions": [condition]});
+            location("ReadWrite", &status)
+        };
+        assert!(kept(after(&legacy, Some(&looked("True", 9)), 600)).contains("none or several"));
+        for unseen in [here(), looked("True", -9), looked("False", 9)] {
+            let why = kept(after(&legacy, Some(&unseen), 600));
+            assert!(why.contains("could not be looked at within 10 minutes"), "{why}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api_call::{ApiError, call};
 use crate::context::Context;
 use crate::controllers::surroundings::{Remembered, Surroundings};
-use crate::controllers::{CACHE_UNKNOWN_RETRY, drive, finalizers, forget_details};
+use crate::controllers::{CACHE_UNKNOWN_RETRY, drive, finalizers, forget_details, mirror};
 use crate::metrics::ControllerName;
 use crate::occasion::short_hash;
 use crate::report::{self, ReportError};
@@ -64,12 +64,7 @@ pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
         .modify(|record| forget_details(record.meta_mut()))
         .reflect(writer)
         .applied_objects();
-    let (locations, writer) = store::<GuardedLocation>();
-    let location_stream = watcher(ctx.api::<GuardedLocation>(), watcher::Config::default())
-        .default_backoff()
-        .modify(|location| forget_details(location.meta_mut()))
-        .reflect(writer)
-        .touched_objects();
+    let (locations, location_stream) = mirror::<GuardedLocation>(&ctx, watcher::Config::default());
     let known = records.clone();
     let controller = Controller::for_stream(stream, records.clone())
         .watches_stream(location_stream, move |location| leaving_ones(&location.name_any(), &known));
@@ -125,9 +120,14 @@ pub(super) async fn reconcile(guarded: Arc<Guarded>, shared: Arc<Records>) -> Re
     }
 }
 
-/// What is being deleted and not yet gone from the repository may be on its way with all that surrounds it.
+/// What is being deleted and not yet gone from the repository may be on its way with all that surrounds it; and what is about to go
+/// with it gets no finalizer.
 fn needs_surroundings(record: &MetadataBackupRecord) -> bool {
-    record.metadata.deletion_timestamp.is_some() && !is_gone(record)
+    if record.metadata.deletion_timestamp.is_some() {
+        !is_gone(record)
+    } else {
+        !finalizers::has(&record.metadata, finalizer::RECORD)
+    }
 }
 
 fn cached_location(shared: &Records, name: &str) -> Option<BackupLocation> {

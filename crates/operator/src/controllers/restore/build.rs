@@ -77,7 +77,7 @@ fn build(restore: &MetadataRestore, plan: Plan, settings: &JobSettings, cluster_
         },
         spec: Some(JobSpec {
             backoff_limit: Some(0),
-            active_deadline_seconds: Some(settings.active_deadline_seconds),
+            active_deadline_seconds: Some(settings.deadline_with_locks(1)),
             ttl_seconds_after_finished: Some(TTL_SECONDS),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),

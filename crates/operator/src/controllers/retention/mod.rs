@@ -12,15 +12,15 @@ use jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Preconditions};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action as Requeue, Controller};
-use kube::runtime::reflector::{ObjectRef, Store, store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
 use kube::{Resource, ResourceExt};
 use kubedr_api::{BackupLocation, MetadataBackupPolicy, MetadataBackupRecord};
 use tokio_util::sync::CancellationToken;
 
 use crate::api_call::{ApiError, call};
 use crate::context::Context;
-use crate::controllers::{CACHE_UNKNOWN_RETRY, drive, forget_details, record};
+use crate::controllers::{CACHE_UNKNOWN_RETRY, drive, mirror, record};
 use crate::metrics::ControllerName;
 use crate::retention::KeepRules;
 use select::{Known, expired_records, repositories, rules};
@@ -44,18 +44,8 @@ pub(super) struct Policies {
 pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
     let controller = Controller::<Guarded>::new(ctx.api(), watcher::Config::default());
     let policies = controller.store();
-    let (records, writer) = store::<record::Guarded>();
-    let record_stream = watcher(ctx.api::<record::Guarded>(), watcher::Config::default())
-        .default_backoff()
-        .modify(|record| forget_details(record.meta_mut()))
-        .reflect(writer)
-        .touched_objects();
-    let (locations, writer) = store::<GuardedLocation>();
-    let location_stream = watcher(ctx.api::<GuardedLocation>(), watcher::Config::default())
-        .default_backoff()
-        .modify(|location| forget_details(location.meta_mut()))
-        .reflect(writer)
-        .touched_objects();
+    let (records, record_stream) = mirror::<record::Guarded>(&ctx, watcher::Config::default());
+    let (locations, location_stream) = mirror::<GuardedLocation>(&ctx, watcher::Config::default());
     let controller = controller
         .watches_stream(record_stream, |record| {
             let policy = &record.0.as_ref().ok()?.spec.policy;

@@ -16,7 +16,7 @@ use kube::runtime::controller::{Action as Requeue, Controller};
 use kube::runtime::reflector::{ObjectRef, store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
-use kubedr_api::names::{annotation, field_manager, job_type, label};
+use kubedr_api::names::{annotation, exit_code, field_manager, job_type, label};
 use kubedr_api::{InitOutcome, InitReport, RestoreOutcome, RestoreReport, RunIdentity, RunOutcome};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -186,10 +186,9 @@ impl Subject {
                 let (RunOutcome::Failed(message) | RunOutcome::CannotStart(message)) = outcome else {
                     return Ok(());
                 };
-                let generation = job.annotations().get(annotation::GENERATION);
                 let report = RestoreReport {
                     job_uid: job.uid(),
-                    generation: generation.and_then(|text| text.parse().ok()).unwrap_or_default(),
+                    generation: generation(job),
                     outcome: RestoreOutcome::Failed(message),
                 };
                 report::restore(ctx, restore, &report, ended).await
@@ -198,11 +197,19 @@ impl Subject {
                 let (RunOutcome::Failed(message) | RunOutcome::CannotStart(message)) = outcome else {
                     return Ok(());
                 };
-                let job = job.uid().unwrap_or_default();
-                let failure = report::Failure { location, job: &job, message: &message, ended };
+                let uid = job.uid().unwrap_or_default();
+                let failure = report::Failure {
+                    location,
+                    job: &uid,
+                    generation: generation(job),
+                    message: &message,
+                    ended,
+                };
+                // A look that could not be reported says nothing about the storage.
+                let unreported = Facts { job, pods, events: &[] }.exit_code() == Some(exit_code::REPORTING);
                 match self {
-                    Self::Catalogue(_) => report::sync_failed(ctx, failure).await,
-                    _ => report::forget_failed(ctx, failure).await,
+                    Self::Catalogue(_) if !unreported => report::sync_failed(ctx, failure).await,
+                    _ => report::maintenance_failed(ctx, failure).await,
                 }
             }
         }
@@ -214,10 +221,16 @@ pub fn init_report(job: &Job, outcome: InitOutcome) -> InitReport {
     let annotation = |key| job.annotations().get(key).cloned().unwrap_or_default();
     InitReport {
         job_uid: job.uid().unwrap_or_default(),
-        generation: annotation(annotation::GENERATION).parse().unwrap_or_default(),
+        generation: generation(job),
         credentials_version: annotation(annotation::CREDENTIALS_VERSION),
         outcome,
     }
+}
+
+/// Generation of the object that the Job works for.
+fn generation(job: &Job) -> i64 {
+    let noted = job.annotations().get(annotation::GENERATION);
+    noted.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 fn created(job: &Job, now: Timestamp) -> Timestamp {

@@ -463,6 +463,88 @@ async fn a_look_that_failed_without_a_word_makes_the_location_unavailable_once()
 }
 
 #[tokio::test]
+async fn what_waits_in_a_repository_that_was_replaced_is_told_and_dropped_and_deleted_nowhere() {
+    let api = cluster();
+    let pending = |number: usize, repository: &str| json!({"snapshotId": id(number), "repositoryId": repository, "record": "mbr", "since": ago(60)});
+    change(
+        &api,
+        LOCATION,
+        "/status/pendingDeletions",
+        json!([pending(1, "r0"), pending(2, "r1"), pending(3, "r0")]),
+    );
+    maintain(&api).await;
+    assert_eq!(api.get(LOCATION)["status"]["pendingDeletions"].as_array().unwrap().len(), 1);
+    let event = &api.all(EVENTS)[0];
+    let message = event["message"].as_str().unwrap();
+    assert_eq!(
+        (&event["reason"], &event["involvedObject"]["kind"]),
+        (&json!("SnapshotKept"), &json!("BackupLocation"))
+    );
+    assert!(message.contains("`r0`") && message.contains(&id(1)) && message.contains(&id(3)), "{message}");
+    assert_eq!(variable(&api.all(JOBS)[0], "KUBEDR_SNAPSHOTS"), id(2));
+    api.take_writes();
+    maintain(&api).await;
+    assert_eq!(api.take_writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_deleted_record_of_kubedr_is_looked_for_before_it_is_said_that_it_was_not_found() {
+    let api = cluster();
+    put_deleted_record(&api, 1, 6);
+    change(&api, &path(1), "/status", Value::Null);
+    maintain(&api).await;
+    let jobs = api.all(JOBS);
+    assert_eq!((jobs.len(), &jobs[0]["metadata"]["labels"]["kubedr.type"]), (1, &json!("sync")));
+    end(&api, &jobs[0], "Complete", 0);
+    maintain(&api).await;
+    assert_eq!(api.all(JOBS).len(), 1, "one look does");
+}
+
+#[tokio::test]
+async fn a_look_that_could_not_be_reported_says_nothing_about_the_storage() {
+    let api = cluster();
+    put_location(&api, &json!({"status": initialised()}));
+    maintain(&api).await;
+    let job = api.all(JOBS).remove(0);
+    end(&api, &job, "Failed", 1);
+    let terminated =
+        json!({"exitCode": 5, "reason": "Error", "message": "listing the records failed: forbidden"});
+    let container = json!({"name": "backup-job", "state": {"terminated": terminated}, "image": "i", "imageID": "i",
+        "ready": false, "restartCount": 0});
+    api.put(
+        "/api/v1/namespaces/ns/pods/p",
+        json!({"metadata": {"name": "p", "labels": {"kubedr.type": "sync"}}, "spec": {"containers": []},
+            "status": {"phase": "Failed", "containerStatuses": [container]}}),
+    );
+    reconcile_job(&api, &job).await;
+    assert_eq!(api.get(LOCATION)["status"]["conditions"], Value::Null);
+    let event = &api.all(EVENTS)[0];
+    assert_eq!(event["reason"], "MaintenanceFailed");
+    assert!(event["message"].as_str().unwrap().contains("the next look does it again"), "{event}");
+}
+
+#[tokio::test]
+async fn a_job_of_an_older_generation_that_failed_is_not_told_of_the_new_one() {
+    for deleted in [false, true] {
+        let api = cluster();
+        if deleted {
+            put_deleted_record(&api, 1, 60);
+        } else {
+            put_location(&api, &json!({"status": initialised()}));
+        }
+        maintain(&api).await;
+        let job = api.all(JOBS).remove(0);
+        assert_eq!(job["metadata"]["annotations"][annotation::GENERATION], "1");
+        change(&api, LOCATION, "/metadata/generation", json!(2));
+        end(&api, &job, "Failed", 1);
+        api.take_writes();
+        reconcile_job(&api, &job).await;
+        // Only the job is noted to have been told.
+        assert_eq!(api.take_writes(), [format!("PATCH {}", job_path(&job))], "{deleted}");
+    }
+}
+
+#[tokio::test]
 async fn a_deletion_that_failed_is_told_and_tried_again_later() {
     let api = cluster();
     put_deleted_record(&api, 1, 60);

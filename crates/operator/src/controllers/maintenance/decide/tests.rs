@@ -16,7 +16,8 @@ fn location(changes: &[(&str, Value)]) -> BackupLocation {
         "spec": {"url": "http://h", "bucketName": "b", "credentials": "c"},
         "status": {"initStatus": "Completed", "observedGeneration": 1, "repositoryId": "r1", "credentialsVersion": "5",
             "initTime": Timestamp::UNIX_EPOCH.to_string(), "lastValidationTime": at(0).to_string(),
-            "lastPrune": {"time": at(-3600).to_string()}},
+            "lastPrune": {"time": at(-3600).to_string()},
+            "lastCheck": {"time": at(-3600).to_string(), "result": "Passed"}},
     });
     for (pointer, value) in changes {
         let (parent, key) = pointer.rsplit_once('/').unwrap();
@@ -46,7 +47,8 @@ fn deletion(snapshot: &str, repository: &str, since: i64) -> Deletion {
 }
 
 fn look(location: &BackupLocation, jobs: &[MaintenanceJob], deletions: &[Deletion], second: i64) -> Action {
-    decide(&State { location, jobs, deletions, now: at(second) })
+    let deletions = Deletions { known: deletions.to_vec(), unidentified: Vec::new() };
+    decide(&State { location, jobs, deletions: &deletions, now: at(second) })
 }
 
 fn started(action: Action) -> (Task, u32) {
@@ -285,17 +287,52 @@ fn a_record_asks_for_a_deletion_only_if_it_is_being_deleted_here_and_enough_is_k
         }
         serde_json::from_value(object).unwrap()
     };
-    assert_eq!(Deletion::of(&record(&[]), "s3"), Some(deletion("a", "r1", 0)));
-    assert_eq!(Deletion::of(&record(&[]), "other"), None);
+    let asks = |changes: &[(&str, Value)], location| Deletions::of([record(changes)].iter(), location);
+    let snapshot = Deletions { known: vec![deletion("a", "r1", 0)], unidentified: vec![] };
+    assert_eq!(asks(&[], "s3"), snapshot);
+    assert_eq!(asks(&[], "other"), Deletions::default());
     let gone = json!([{"type": "SnapshotDeleted", "status": "True", "reason": "Deleted", "message": "",
         "lastTransitionTime": at(0).to_string()}]);
     for change in [
         ("/metadata/deletionTimestamp", Value::Null),
         ("/metadata/finalizers", json!(["other/one"])),
-        ("/status/snapshotId", Value::Null),
-        ("/status/repositoryId", Value::Null),
         ("/status/conditions", gone),
     ] {
-        assert_eq!(Deletion::of(&record(std::slice::from_ref(&change)), "s3"), None, "{change:?}");
+        assert_eq!(asks(std::slice::from_ref(&change), "s3"), Deletions::default(), "{change:?}");
+    }
+    let look = Deletions { known: vec![], unidentified: vec![at(0)] };
+    for unknown in ["/status/snapshotId", "/status/repositoryId", "/status"] {
+        assert_eq!(asks(&[(unknown, Value::Null)], "s3"), look, "{unknown}");
+    }
+}
+
+#[test]
+fn a_deleted_record_that_does_not_know_its_snapshot_makes_a_look_due_that_comes_after_it() {
+    let here = location(&[]);
+    let look = |jobs: &[MaintenanceJob], since: &[i64], second| {
+        let unidentified = since.iter().map(|since| at(*since)).collect();
+        let deletions = Deletions { known: Vec::new(), unidentified };
+        decide(&State { location: &here, jobs, deletions: &deletions, now: at(second) })
+    };
+    assert_eq!(wait(&look(&[], &[100, 103], 101)), 4);
+    assert_eq!(started(look(&[], &[100, 103], 105)), (Task::Sync, 1));
+    // One look does for all that were deleted before it, whether its job is there or not.
+    let seen = [job(Task::Sync, 1, Progress::Succeeded(at(110)))];
+    assert!(wait(&look(&seen, &[100, 103], 111)) > 3000);
+    assert!(wait(&look(&[], &[-60], 1)) > 3000);
+    assert_eq!(started(look(&seen, &[100, 200], 205)), (Task::Sync, 1));
+    // One that failed is tried again in its time.
+    let failed = [job(Task::Sync, 2, Progress::Failed(at(110)))];
+    assert_eq!(wait(&look(&failed, &[100], 111)), 119);
+}
+
+#[test]
+fn what_waits_in_another_repository_is_stranded_once_the_location_is_initialised_with_this_one() {
+    let pending = |repository: &str| json!({"snapshotId": repository, "repositoryId": repository, "record": "mbr-1", "since": at(-9).to_string()});
+    let all = ("/status/pendingDeletions", json!([pending("r1"), pending("r2")]));
+    let here = location(std::slice::from_ref(&all));
+    assert_eq!(stranded(&here).iter().map(|p| p.snapshot_id.as_str()).collect::<Vec<_>>(), ["r2"]);
+    for change in [("/status/initStatus", json!("Failed")), ("/metadata/generation", json!(2))] {
+        assert!(stranded(&location(&[all.clone(), change])).is_empty(), "it may come back");
     }
 }
