@@ -9,7 +9,7 @@ use crate::fixture::Ctl;
 /// Runs a line of shell with `kubedrctl` in it on a terminal of so many columns, and gives back what came to the screen.
 fn on_a_terminal(ctl: &Ctl, columns: usize, more: &[(&str, &str)], line: &str) -> String {
     let program = env!("CARGO_BIN_EXE_kubedrctl");
-    let line = format!("stty cols {columns}; kubedrctl() {{ {program} \"$@\"; }}; {line}");
+    let line = format!("stty rows 24 cols {columns}; kubedrctl() {{ {program} \"$@\"; }}; {line}");
     let mut script: Command = tool("script");
     script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
     script.env_clear().env("PATH", "/usr/bin:/bin").env("SHELL", "/bin/bash").env("TERM", "xterm");
