@@ -98,13 +98,13 @@ fn job(cron_job: &CronJob, policy: &str, now: Timestamp) -> Job {
             name: Some(format!("{policy}-now-{}", now.strftime("%Y%m%d%H%M%S%3f"))),
             annotations: Some(annotations),
             labels: template_meta.labels,
-            // Neither the controller nor one that blocks its owner's deletion: as kubectl does.
+            // As its controller, so that the CronJob's history counts it, and without blocking its deletion: as kubectl does.
             owner_references: Some(vec![OwnerReference {
                 api_version: "batch/v1".to_owned(),
                 kind: "CronJob".to_owned(),
                 name: cron_job.name_any(),
                 uid: cron_job.uid().unwrap_or_default(),
-                controller: None,
+                controller: Some(true),
                 block_owner_deletion: None,
             }]),
             ..ObjectMeta::default()
@@ -288,7 +288,13 @@ mod tests {
                     "labels": { "kubedr.type": "backup" },
                     "annotations": { "a": "b", "cronjob.kubernetes.io/instantiate": "manual" },
                     "ownerReferences": [
-                        { "apiVersion": "batch/v1", "kind": "CronJob", "name": "nightly-backup-cronjob", "uid": "cron-uid" },
+                        {
+                            "apiVersion": "batch/v1",
+                            "kind": "CronJob",
+                            "name": "nightly-backup-cronjob",
+                            "uid": "cron-uid",
+                            "controller": true,
+                        },
                     ],
                 },
                 "spec": { "backoffLimit": 0, "template": { "spec": { "containers": [], "restartPolicy": "Never" } } },
