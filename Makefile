@@ -42,7 +42,7 @@ test: ## everything that proves the project: the six below, in this order
 preflight: ## names what this machine lacks
 	@e2e/cluster/preflight
 apt: ## installs the Debian packages that are missing
-	@e2e/cluster/build apt
+	@e2e/cluster/build apt prometheus
 tools: ## Kubernetes, etcd, Helm and the S3 server, compiled once
 	@e2e/cluster/build bin images
 minio: tools ## the S3 server of `make e2e S3=minio`, compiled once
@@ -59,10 +59,11 @@ unit: ## the tests that need no cluster; they start etcd and S3 servers of their
 ifeq ($(S3),minio)
 E2E := --test e2e --test secrets
 # What has nothing to do with S3, and the one test that needs a second account: MinIO's program has no commands that make one.
-E2E_SKIP := -- $(patsubst %,--skip %,input:: schedule:: chart:: start:: somebody_elses_bucket_is_refused)
+E2E_SKIP := -- $(patsubst %,--skip %,admission:: guides:: input:: schedule:: chart:: start:: somebody_elses_bucket_is_refused)
 E2E_ARGS = $(if $(filter --,$(ARGS)),$(patsubst --,$(E2E_SKIP),$(ARGS)),$(ARGS) $(E2E_SKIP))
 else
-E2E := --test e2e --test guides --test secrets --test uninstall
+# The pages of `--test guides` are a test of `--test e2e` too, beside the others.
+E2E := --test e2e --test secrets --test uninstall
 E2E_ARGS = $(ARGS)
 endif
 # Six at a time: they mostly wait for the cluster.

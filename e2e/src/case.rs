@@ -7,7 +7,8 @@ use kubedr_testing::Restic;
 use serde_json::{Value, json};
 
 use crate::{
-    ApiServer, Canary, Cluster, Event, Refused, Release, Run, evidence, resource, seconds, until, volume,
+    ApiServer, Canary, Cluster, Event, Refused, Release, Run, evidence, resource, seconds, times::timed,
+    until, volume,
 };
 
 /// One test: its names, its namespace, and what it can ask for.
@@ -34,6 +35,14 @@ pub fn case_with_operator(name: &str, values: &[&str], body: impl FnOnce(&Case) 
     conduct(&Case { name, release, cluster: Cluster::get() }, body);
 }
 
+/// Runs a test in a namespace of its own on a cluster without our CRDs and without a release; the test may install one, which brings
+/// them. Nothing else that needs them may run beside it.
+pub fn case_from_scratch(name: &str, body: impl FnOnce(&Case) -> Result<()>) {
+    let name = unique(name);
+    let release = Release::to_come(&name);
+    conduct(&Case { name, release, cluster: Cluster::get() }, body);
+}
+
 /// A test may be run again on a cluster that was kept.
 fn unique(name: &str) -> String {
     use std::hash::{BuildHasher, RandomState};
@@ -42,12 +51,17 @@ fn unique(name: &str) -> String {
 
 #[expect(clippy::panic, reason = "a panic is how a test fails")]
 fn conduct(case: &Case, body: impl FnOnce(&Case) -> Result<()>) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| case.prepare().and_then(|()| body(case))));
-    let leaks = Canary::new(case.cluster).and_then(|canary| canary.search(case));
+    let prepare = || timed("preparation", || case.prepare());
+    let check = || timed("check of the repositories", || case.check_repositories());
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        prepare().and_then(|()| timed("the test", || body(case))).and_then(|()| check())
+    }));
+    let leaks =
+        timed("search for secrets", || Canary::new(case.cluster).and_then(|canary| canary.search(case)));
     if !matches!(outcome, Ok(Ok(()))) || leaks.is_err() {
         evidence::gather(case);
     }
-    let cleaned = case.clean_up();
+    let cleaned = timed("cleaning up", || case.clean_up());
     match outcome {
         Err(panic) => std::panic::resume_unwind(panic),
         Ok(Err(error)) => panic!("{}: {error:#}", case.name),
@@ -250,15 +264,18 @@ impl Case {
         Ok(all)
     }
 
-    /// Fails unless catalogue and bucket, as stock restic sees it, hold exactly so many backups.
+    /// Fails unless catalogue and bucket hold exactly so many backups.
     pub fn expect_stored(&self, backups: usize) -> Result<()> {
-        self.expect_stored_in(&self.restic(), backups)
+        self.expect_so_many(self.snapshots()?.len(), backups)
     }
 
-    /// [`Case::expect_stored`] for a bucket elsewhere.
+    /// [`Case::expect_stored`] for a bucket elsewhere, as stock restic sees it.
     pub fn expect_stored_in(&self, restic: &Restic, backups: usize) -> Result<()> {
+        self.expect_so_many(restic.json(&["snapshots"]).as_array().map_or(0, Vec::len), backups)
+    }
+
+    fn expect_so_many(&self, snapshots: usize, backups: usize) -> Result<()> {
         let records = self.records()?.len();
-        let snapshots = restic.json(&["snapshots"]).as_array().map_or(0, Vec::len);
         ensure!(
             (records, snapshots) == (backups, backups),
             "{backups} backups expected: there are {records} records and {snapshots} snapshots"
@@ -292,7 +309,7 @@ impl Case {
 
     fn prepare(&self) -> Result<()> {
         if self.has_own_operator() {
-            self.release.install()?;
+            self.release.prepare()?;
         }
         self.apply_right_keys()
     }
@@ -303,7 +320,8 @@ impl Case {
             self.cluster.helm(&["uninstall", "kubedr", "--namespace", &self.name, "--no-hooks"])?;
             self.delete_records()?;
             volume::clean_up(self)?;
-            return self.api().delete(&format!("/api/v1/namespaces/{}", self.name));
+            self.api().delete(&format!("/api/v1/namespaces/{}", self.name))?;
+            return self.release.leave();
         }
         for plural in
             ["metadatabackuppolicies", "backuplocations", "metadatarestores", "secrets", "configmaps"]

@@ -21,6 +21,7 @@ pub struct Cluster {
     variables: BTreeMap<String, String>,
     kubeconfig: String,
     api: ApiServer,
+    buckets: PathBuf,
     _proxy: ServerProcess,
     _dir: TempDir,
 }
@@ -52,7 +53,8 @@ impl Cluster {
         let proxy = ServerProcess::start(&proxy, &dir.path().join("log"));
         let api = ApiServer::new(socket);
         until("the API server answers", seconds(20), || api.get("/version")).context(proxy.log())?;
-        Ok(Self { variables, kubeconfig, api, _proxy: proxy, _dir: dir })
+        let buckets = text(&done(script("s3").arg("buckets"))?).into();
+        Ok(Self { variables, kubeconfig, api, buckets, _proxy: proxy, _dir: dir })
     }
 
     /// The API server.
@@ -177,6 +179,26 @@ impl Cluster {
         Ok(text(&done(script("s3").arg("program"))?).into())
     }
 
+    /// The directory of a bucket of the S3 server. In it, an object of the name `a/b` is a file `a/b` of versitygw's and a directory
+    /// `a/b` of MinIO's.
+    #[must_use]
+    pub fn bucket_dir(&self, bucket: &str) -> PathBuf {
+        self.buckets.join(bucket)
+    }
+
+    /// The directory with a directory for each bucket.
+    pub(crate) fn buckets(&self) -> &Path {
+        &self.buckets
+    }
+
+    /// The job of this checkout, as `make images` compiled it, to be run on this machine.
+    #[must_use]
+    pub fn job_command(&self) -> Command {
+        let mut job = Command::new(programs().join("kubedr-backup-job"));
+        job.stdin(Stdio::null());
+        job
+    }
+
     /// Runs one of versitygw's admin commands on the S3 server.
     pub fn s3_admin(&self, args: &[&str]) -> Result<String> {
         Ok(text(&done(script("s3").arg("admin").args(args))?))
@@ -199,6 +221,13 @@ impl Cluster {
 /// The root of the checkout.
 pub(crate) fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// The directory of the programs that cargo compiles.
+fn programs() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| checkout().join("target"), PathBuf::from)
+        .join("release")
 }
 
 fn script(name: &str) -> Command {

@@ -16,6 +16,16 @@ pub const SHARED_NAMESPACE: &str = "kubedr-system";
 pub struct Release {
     namespace: String,
     values: Vec<String>,
+    start: Start,
+}
+
+/// How a test begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// With the release.
+    Installed,
+    /// With nothing of ours in the cluster.
+    FromScratch,
 }
 
 impl Release {
@@ -27,8 +37,9 @@ impl Release {
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Release> = OnceLock::new();
         SHARED.get_or_init(|| {
-            let release = Self { namespace: SHARED_NAMESPACE.to_owned(), values: Vec::new() };
-            release.install().expect("the chart installs into a fresh cluster");
+            let release =
+                Self { namespace: SHARED_NAMESPACE.to_owned(), values: Vec::new(), start: Start::Installed };
+            release.prepare().expect("the chart installs into a fresh cluster");
             release
         })
     }
@@ -38,7 +49,13 @@ impl Release {
     pub fn own(namespace: &str, values: &[&str]) -> Self {
         let mut values: Vec<_> = values.iter().map(|value| (*value).to_owned()).collect();
         values.push("crds.install=false".to_owned());
-        Self { namespace: namespace.to_owned(), values }
+        Self { namespace: namespace.to_owned(), values, start: Start::Installed }
+    }
+
+    /// A release that a test installs itself, with the CRDs.
+    #[must_use]
+    pub fn to_come(namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned(), values: Vec::new(), start: Start::FromScratch }
     }
 
     /// Path of the chart.
@@ -53,27 +70,37 @@ impl Release {
         &self.namespace
     }
 
-    /// Makes the namespace and installs the chart into it.
-    pub fn install(&self) -> Result<()> {
+    /// Makes the namespace and, unless the test is to do so, installs the chart into it.
+    pub fn prepare(&self) -> Result<()> {
         let cluster = Cluster::get();
-        prepare_namespace(cluster, &self.namespace)?;
-        self.upgrade(&[])
+        match self.start {
+            Start::Installed => {
+                prepare_namespace(cluster, &self.namespace)?;
+                self.upgrade(&[])
+            }
+            Start::FromScratch => {
+                remove_all(cluster)?;
+                prepare_namespace(cluster, &self.namespace)
+            }
+        }
+    }
+
+    /// Takes the CRDs away that a test brought itself: the next release has its own.
+    pub(crate) fn leave(&self) -> Result<()> {
+        match self.start {
+            Start::Installed => Ok(()),
+            Start::FromScratch => remove_all(Cluster::get()),
+        }
     }
 
     /// Upgrades the release with further values and waits until the operator of them runs.
     pub fn upgrade(&self, more: &[&str]) -> Result<()> {
         let cluster = Cluster::get();
-        // As JSON, for a tag of digits only is a text all the same; and `--set` of a test goes over it.
-        let image = |value: &str, variable: &str| format!("image.{value}={:?}", cluster.var(variable));
-        let images = [
-            image("registry", "IMAGE_REGISTRY"),
-            image("operator.tag", "OPERATOR_TAG"),
-            image("backupJob.tag", "BACKUP_JOB_TAG"),
-        ];
+        let images = Self::images();
         let chart = Self::chart();
         let mut args = vec!["upgrade", "--install", "kubedr", &chart, "--namespace", &self.namespace];
         args.extend(["--wait", "--timeout", "120s"]);
-        args.extend(images.iter().flat_map(|value| ["--set-json", value]));
+        args.extend(images.iter().map(String::as_str));
         args.extend(
             self.values
                 .iter()
@@ -85,6 +112,22 @@ impl Release {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "helm upgrade --install into {} failed: {said}", self.namespace);
         Ok(())
+    }
+
+    /// Arguments of Helm that name the images of this checkout.
+    #[must_use]
+    pub fn images() -> Vec<String> {
+        // As JSON, for a tag of digits only is a text all the same; and `--set` of a test goes over it.
+        let image = |(value, variable)| format!("image.{value}={:?}", Cluster::get().var(variable));
+        [
+            ("registry", "IMAGE_REGISTRY"),
+            ("operator.tag", "OPERATOR_TAG"),
+            ("backupJob.tag", "BACKUP_JOB_TAG"),
+        ]
+        .map(image)
+        .into_iter()
+        .flat_map(|value| ["--set-json".to_owned(), value])
+        .collect()
     }
 
     /// The operator's pods that are not being deleted, oldest first.
@@ -133,5 +176,36 @@ fn prepare_namespace(cluster: &Cluster, namespace: &str) -> Result<()> {
         "stringData": { "ca.crt": read("ETCD_CA")?, "client.crt": read("ETCD_CERT")?, "client.key": read("ETCD_KEY")? },
     });
     api.apply(&format!("{}/etcd-creds", resource(namespace, "secrets")), &secret)?;
+    Ok(())
+}
+
+/// Takes away the shared release, all objects of our kinds, and the CRDs.
+fn remove_all(cluster: &Cluster) -> Result<()> {
+    let release = [
+        "uninstall",
+        "kubedr",
+        "--namespace",
+        SHARED_NAMESPACE,
+        "--no-hooks",
+        "--ignore-not-found",
+        "--wait",
+    ];
+    let gone = cluster.helm(&release)?;
+    ensure!(gone.status.success(), "{}", String::from_utf8_lossy(&gone.stderr));
+    let crds = cluster.kubectl(&["get", "crd", "--output=name"])?;
+    for crd in crds.lines().filter(|crd| crd.ends_with(".kubedr.catalogicsoftware.com")) {
+        let plural = crd.rsplit('/').next().and_then(|name| name.split('.').next()).unwrap_or_default();
+        let all = format!("/apis/kubedr.catalogicsoftware.com/v1alpha1/{plural}");
+        for object in cluster.api().list(&all, "")? {
+            let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+            let path = format!("{}/{}", resource(&text("namespace"), plural), text("name"));
+            let freed = cluster.api().merge(&path, &json!({ "metadata": { "finalizers": null } }));
+            // One that is being deleted may go by itself.
+            if cluster.api().find(&path)?.is_some() {
+                freed?;
+            }
+        }
+        cluster.kubectl(&["delete", crd, "--timeout=60s"])?;
+    }
     Ok(())
 }

@@ -4,8 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-/// Short enough to be no part of a test's time, long enough to leave the two processors to what is tested.
-const PAUSE: Duration = Duration::from_millis(250);
+use crate::times;
+
+/// Pauses between two tries: a tenth of the time that has been waited, short enough to be no part of a test's time, and within these
+/// bounds, long enough to leave the two processors to what is tested.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(150), seconds(1));
 
 /// So many seconds.
 #[must_use]
@@ -30,13 +33,17 @@ fn patience() -> u32 {
 /// try was not it.
 pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
     let limit = limit * patience();
-    let deadline = Instant::now() + limit;
+    let begin = Instant::now();
+    let deadline = begin + limit;
     loop {
         let last = Instant::now() >= deadline;
         match probe() {
-            Ok(found) => return Ok(found),
+            Ok(found) => {
+                times::note(&format!("until {what}"), begin.elapsed());
+                return Ok(found);
+            }
             Err(error) if last => return Err(anyhow!("not within {limit:?}: {what}: {error:#}")),
-            Err(_) => std::thread::sleep(PAUSE),
+            Err(_) => std::thread::sleep((begin.elapsed() / 10).clamp(PAUSES.0, PAUSES.1)),
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct Volume {
 const VOLUMES: &str = "/var/lib/e2e-volumes";
 const PERSISTENT_VOLUMES: &str = "/api/v1/persistentvolumes";
 const CLAIMS: &str = "persistentvolumeclaims";
+/// Storage class of a case's volumes and claims, so that no claim takes a volume of [`offer_volumes`]. There is no such object.
+const CLASS: &str = "e2e";
 /// Label of what belongs to a case and its namespace does not hold, or does not end with.
 const LABEL: &str = "e2e.invalid/case";
 
@@ -138,6 +140,7 @@ impl Volume {
                 "capacity": { "storage": capacity },
                 "accessModes": [format!("{access:?}")],
                 "persistentVolumeReclaimPolicy": "Retain",
+                "storageClassName": CLASS,
                 "claimRef": { "namespace": case.namespace(), "name": self.claim },
                 "local": { "path": self.dir },
                 "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchExpressions": [node] }] } },
@@ -145,7 +148,7 @@ impl Volume {
         });
         case.api().apply(&format!("{PERSISTENT_VOLUMES}/{}", self.claim), &volume)?;
         // No `volumeName`: with one, the two are sometimes bound only at the controller's next round, 15 s later.
-        let spec = json!({ "storageClassName": "", "resources": { "requests": { "storage": capacity } } });
+        let spec = json!({ "storageClassName": CLASS, "resources": { "requests": { "storage": capacity } } });
         case.apply_claim(&self.claim, access, spec)?;
         until("the claim is bound", seconds(30), || {
             let status = case.get(CLAIMS, &self.claim)?["status"].take();

@@ -15,10 +15,11 @@ fn checkout() -> &'static Path {
 }
 
 /// The order in which a new admin reads; what is not named here comes after, by name.
-const FIRST: [&str; 9] = [
+const FIRST: [&str; 10] = [
     "README.md",
     "docs/install.md",
     "docs/backup.md",
+    "docs/kubedrctl.md",
     "docs/locations.md",
     "docs/restore.md",
     "docs/restore-by-resource.md",

@@ -260,6 +260,10 @@ pub struct BackupLocationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<i64>,
 
+    /// Bytes that the repository took up in its storage then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_bytes: Option<i64>,
+
     /// Snapshots whose records are gone and which could not be deleted yet. They are deleted as soon as the storage answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending_deletions: Vec<PendingDeletion>,

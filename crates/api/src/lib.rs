@@ -22,8 +22,11 @@ mod metadata_restore;
 pub mod names;
 mod restore_report;
 mod run;
+mod run_pod;
 mod schedule;
 pub mod task;
+mod timetable;
+mod totals;
 
 pub use backup_location::{
     AccessMode, BackupLocation, BackupLocationSpec, BackupLocationStatus, CaCertKey, CaCertSource,
@@ -33,8 +36,9 @@ pub use condition::{ConditionReason, ConditionType, set_condition};
 pub use event::{EventReason, EventSubject, event_for, shorten};
 pub use init_report::{InitOutcome, InitReport, init_status_patch};
 pub use metadata_backup_policy::{
-    DEFAULT_ETCD_CREDS, DEFAULT_ETCD_ENDPOINT, DEFAULT_RETAIN_NUM_BACKUPS, MetadataBackupPolicy,
-    MetadataBackupPolicySpec, MetadataBackupPolicyStatus, OPTION_MASTER_NODE_LABEL, Retention,
+    ActiveSchedule, DEFAULT_ETCD_CREDS, DEFAULT_ETCD_ENDPOINT, DEFAULT_RETAIN_NUM_BACKUPS,
+    MetadataBackupPolicy, MetadataBackupPolicySpec, MetadataBackupPolicyStatus, OPTION_MASTER_NODE_LABEL,
+    Retention,
 };
 pub use metadata_backup_record::{
     MetadataBackupRecord, MetadataBackupRecordSpec, MetadataBackupRecordStatus, Origin, record_name,
@@ -43,3 +47,5 @@ pub use metadata_backup_record::{
 pub use metadata_restore::{MetadataRestore, MetadataRestoreSpec, MetadataRestoreStatus};
 pub use restore_report::{RestoreFigures, RestoreOutcome, RestoreReport, restore_status_patch};
 pub use run::{LastRun, Phase, RunFigures, RunIdentity, RunOutcome, RunReport, run_status_patch};
+pub use timetable::{Timetable, TimetableError};
+pub use totals::{BackupEnd, BackupSize, BackupTotals, DURATION_BUCKETS};

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{LastRun, Phase};
+use crate::{BackupTotals, LastRun, Phase};
 
 /// Default of `spec.etcdEndpoint`: where etcd listens on a master of a kubeadm cluster.
 pub const DEFAULT_ETCD_ENDPOINT: &str = "https://127.0.0.1:2379";
@@ -79,10 +80,29 @@ pub struct MetadataBackupPolicySpec {
     #[schemars(length(min = 1, max = 253))]
     pub etcd_creds: String,
 
-    /// When backups are taken, as a CronJob's schedule: `0 1 * * *`, `*/30 * * * MON-FRI`, `@daily`, `@every 6h`. The
-    /// time zone is the one of the cluster's controller manager, usually UTC.
+    /// When backups are taken, as a CronJob's schedule: `0 1 * * *`, `*/30 * * * MON-FRI`, `@daily`, `@every 6h`.
     #[schemars(schema_with = "crate::schedule::schema")]
     pub schedule: String,
+
+    /// Time zone of `schedule`, by its IANA name, such as `Europe/Berlin` or `Etc/UTC`. Default: the one of the cluster's
+    /// controller manager, usually UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z][-A-Za-z0-9_+/]*$') && self.lowerAscii() != 'local' && timestamp('2026-01-01T00:00:00Z').getHours(self) >= 0")
+        .message("timeZone: expected the IANA name of a time zone, such as Europe/Berlin or Etc/UTC"))]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
+
+    /// For how many seconds a backup whose time was missed, since the controller manager was down or the one before still ran, may
+    /// begin late; after that it is left out. Default: until the next one is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 10").message("startingDeadlineSeconds: expected 10 or more, since Kubernetes looks every ten seconds"))]
+    pub starting_deadline_seconds: Option<i64>,
+
+    /// After how many seconds a backup that still runs is ended and reported as failed. Default: `job.activeDeadlineSeconds` of the
+    /// chart, an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1").message("activeDeadlineSeconds: expected 1 or more"))]
+    pub active_deadline_seconds: Option<i64>,
 
     /// How many successful backups of this policy are kept; the oldest beyond go after each backup, record and snapshot together.
     /// 0 means the default. The same as `retention.keepLast`; beside `retention` it counts only if it is not the default.
@@ -109,6 +129,24 @@ pub struct MetadataBackupPolicySpec {
         .message("options, master-node-label-name: expected the name of a label, such as node-role.kubernetes.io/control-plane"))]
     #[schemars(schema_with = "options_schema")]
     pub options: BTreeMap<String, String>,
+
+    /// What the backup pods ask for and may use at most, as in a pod's specification: `{limits: {memory: 1Gi}}`. Default:
+    /// `job.resources` of the chart, which this replaces as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::run_pod::resources")]
+    pub resources: Option<ResourceRequirements>,
+
+    /// Labels of the nodes on which a backup may run, such as `node-role.kubernetes.io/etcd: "true"`; it then need not be a master,
+    /// unless `options` names a label, too. Default: the masters, as `options` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::run_pod::node_selector")]
+    pub node_selector: Option<BTreeMap<String, String>>,
+
+    /// Taints that the backup pods put up with, as in a pod's specification; an empty list means none. Default: all of `NoSchedule`
+    /// and `NoExecute`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::run_pod::tolerations")]
+    pub tolerations: Option<Vec<Toleration>>,
 }
 
 /// Which backups are kept. Hours, days, weeks, months and years are those of UTC.
@@ -150,7 +188,7 @@ pub struct Retention {
 /// What is known of a policy's backups.
 ///
 /// The fields from `backupTime` to `lastRun` belong to a run: the job writes them, or the operator for a job that ended
-/// without a report. The rest is the operator's.
+/// without a report. The rest is the operator's; `totals` and `activeSchedule` have a field manager of their own.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct MetadataBackupPolicyStatus {
@@ -211,10 +249,35 @@ pub struct MetadataBackupPolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
 
+    /// What all backups of this policy come to; the metrics show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totals: Option<BackupTotals>,
+
+    /// The schedule that counts now, and since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_schedule: Option<ActiveSchedule>,
+
     /// Conditions. `Ready`: the CronJob is in place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A schedule, and since when it counts: a backup that was due before that was not missed.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveSchedule {
+    /// `spec.schedule`.
+    pub schedule: String,
+    /// `spec.timeZone`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// `spec.suspend`.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Since when they are as they are: RFC 3339.
+    #[schemars(extend("format" = "date-time"))]
+    pub since: String,
 }
 
 fn default_etcd_endpoint() -> String {

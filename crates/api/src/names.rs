@@ -93,6 +93,8 @@ pub mod field_manager {
     pub const SYNC: &str = "kubedr-sync";
     /// What a forget job writes to a location's status.
     pub const FORGET: &str = "kubedr-forget";
+    /// What the operator writes to a policy's status for the metrics.
+    pub const METRICS: &str = "kubedr-metrics";
 }
 
 /// Keys of the Secret that a location names.

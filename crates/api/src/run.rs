@@ -121,8 +121,6 @@ impl RunReport {
             }
         }
         let mut status = MetadataBackupPolicyStatus {
-            observed_generation: None,
-            conditions: Vec::new(),
             backup_time: Some(now.to_string()),
             backup_pod: self.run.pod.clone(),
             last_run: Some(LastRun {
@@ -137,7 +135,7 @@ impl RunReport {
             data_added: 0,
             total_bytes_processed: 0,
             total_duration_secs: None,
-            ..old.clone()
+            ..of_the_run(old)
         };
         match &self.outcome {
             RunOutcome::Started => status.backup_status = Some(Phase::Initializing),
@@ -176,8 +174,7 @@ impl RunReport {
         if old.backup_status == Some(Phase::Completed) {
             return None;
         }
-        let mut status =
-            MetadataBackupPolicyStatus { observed_generation: None, conditions: Vec::new(), ..old.clone() };
+        let mut status = of_the_run(old);
         point_to(&mut status, &figures.snapshot_id, now);
         Some(status)
     }
@@ -200,6 +197,17 @@ pub fn run_status_patch(policy: &str, resource_version: &str, status: &MetadataB
 impl MetadataBackupPolicyStatus {
     fn is_pending(&self) -> bool {
         self.last_run.as_ref().is_some_and(|run| run.pending == Some(true))
+    }
+}
+
+/// The fields of a run; the others have other writers.
+fn of_the_run(status: &MetadataBackupPolicyStatus) -> MetadataBackupPolicyStatus {
+    MetadataBackupPolicyStatus {
+        observed_generation: None,
+        totals: None,
+        active_schedule: None,
+        conditions: Vec::new(),
+        ..status.clone()
     }
 }
 
@@ -326,5 +334,15 @@ mod tests {
         assert_eq!(patch["status"]["filesNew"], 0);
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         assert!(patch["status"].get("conditions").is_none());
+    }
+
+    #[test]
+    fn what_has_other_writers_is_not_written_with_a_run() {
+        let mut status = after(&[report("b", 2, failed())]);
+        status.totals = Some(crate::BackupTotals { failed: 1, ..crate::BackupTotals::default() });
+        for report in [report("c", 3, failed()), report("a", 1, completed("12345678"))] {
+            let patch = run_status_patch("daily", "7", &report.merge(&status, at(200)).unwrap());
+            assert!(patch["status"].get("totals").is_none(), "{patch}");
+        }
     }
 }

@@ -2,8 +2,9 @@
 
 use kubedr_api::names::exit_code;
 use kubedr_repo::ErrorClass;
+use kubedr_restore::advice;
 
-use crate::{certificates::CertificatesError, restore::advice};
+use crate::certificates::CertificatesError;
 
 /// Why the job failed. The text is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +64,18 @@ impl From<kubedr_etcd::Error> for Failure {
             Self::Configuration(error.to_string())
         } else {
             Self::Etcd(error.to_string())
+        }
+    }
+}
+
+impl From<kubedr_restore::Error> for Failure {
+    fn from(error: kubedr_restore::Error) -> Self {
+        use kubedr_restore::{Error, ErrorClass};
+        match (error.class(), error) {
+            (_, Error::Repository(error)) => error.into(),
+            (ErrorClass::Configuration, error) => Self::Configuration(error.to_string()),
+            (ErrorClass::Target, error) => Self::Target(error.to_string()),
+            (ErrorClass::Repository, error) => Self::Repository(error.to_string()),
         }
     }
 }

@@ -13,7 +13,7 @@ use kubedr_api::{
 use kubedr_etcd::{ClientFiles, CredentialFiles, Credentials, Endpoints};
 use kubedr_repo::{
     Addressing, Error, InitOptions, InitOutcome, Location, LockHolder, Proxy, Repository, S3Credentials,
-    S3Options, Secret, StorageErrorKind, TlsTrust,
+    S3Options, Secret, StorageErrorKind, TlsTrust, region_of_host,
 };
 
 use crate::{
@@ -206,11 +206,7 @@ fn credentials(secrets: &Secrets, source: SecretSource<'_>) -> Result<S3Credenti
 /// The region that is asked for, else the one that a host such as `s3.eu-west-1.amazonaws.com` names. Servers other than AWS take
 /// any region.
 fn region<'a>(asked: Option<&'a str>, url: &'a str) -> &'a str {
-    let host =
-        url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', ':']).next().unwrap_or_default();
-    let named =
-        host.strip_prefix("s3.").and_then(|rest| rest.split_once(".amazonaws.com")).map(|(region, _)| region);
-    non_empty(asked).or(named).unwrap_or("us-east-1")
+    non_empty(asked).or(region_of_host(url)).unwrap_or("us-east-1")
 }
 
 fn password_from(file: &Path) -> Result<String, Failure> {

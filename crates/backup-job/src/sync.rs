@@ -55,6 +55,8 @@ pub struct SyncDone {
     pub repository_id: String,
     /// Snapshots in it, whoever made them.
     pub snapshots: usize,
+    /// Bytes that it takes up.
+    pub bytes: u64,
     /// What is to be done about the records.
     #[serde(flatten)]
     pub plan: Plan,
@@ -85,6 +87,7 @@ pub async fn look(settings: SyncSettings) -> Result<SyncDone, Failure> {
             repository: repository.url().to_owned(),
             repository_id: repository.id().to_owned(),
             snapshots: count,
+            bytes: repository.size()?,
             plan: scene.plan(&contents),
         })
     })
@@ -173,6 +176,7 @@ mod tests {
         ]);
         let done = look(settings(&store, repository.id())).await.unwrap();
         assert_eq!((done.snapshots, done.plan.create.len()), (3, 1), "{done:?}");
+        assert_eq!(done.bytes, repository.size().unwrap());
         assert_eq!(
             (&done.plan.create[0].snapshot_id, done.plan.create[0].policy.as_str()),
             (&ids[0], "daily")

@@ -10,7 +10,8 @@ pub mod retention;
 pub mod run;
 #[cfg(test)]
 mod scenarios;
-mod surroundings;
+pub mod surroundings;
+pub mod totals;
 
 use std::fmt::Debug;
 use std::hash::Hash;

@@ -77,7 +77,7 @@ impl Facts<'_> {
                 self.job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds).unwrap_or_default();
             return format!(
                 "the job was ended because it took longer than {seconds} s; find what it waits for in its log, or raise \
-                 `job.activeDeadlineSeconds` of the chart"
+                 `job.activeDeadlineSeconds` of the chart, or `spec.activeDeadlineSeconds` of the policy if it is a backup"
             );
         }
         let Some(pod) = self.pod() else {

@@ -21,8 +21,8 @@
 //! |---|---|---|---|
 //! | kubedr.catalogicsoftware.com | backuplocations | get list watch patch | reading; annotations, legacy finalizer |
 //! | | backuplocations/status | patch | outcome of jobs, conditions, pending deletions |
-//! | | metadatabackuppolicies | get list watch patch | reading; legacy finalizer |
-//! | | metadatabackuppolicies/status | patch | outcome of failed runs, conditions |
+//! | | metadatabackuppolicies | get list watch patch | reading; legacy finalizer, which backup is counted |
+//! | | metadatabackuppolicies/status | patch | outcome of failed runs, conditions, totals |
 //! | | metadatarestores | get list watch | reading |
 //! | | metadatarestores/status | patch | outcome of restores that failed |
 //! | | metadatabackuprecords | get list watch patch delete | reading, and what a restore names; finalizer; retention |
@@ -37,7 +37,8 @@
 //!
 //! In the cluster (`ClusterRole`): get namespace `kube-system`, whose UID marks the snapshots; get the own namespace and the CRD
 //! of records, which must not be on their way out when a snapshot is deleted; get nodes, metadata only: whether the one is still
-//! there that has a location's volume.
+//! there that has a location's volume; list and patch records, in whatever namespace, since RBAC cannot name one here: where all that a
+//! deleted namespace holds goes at once, its Role may be gone before the finalizers are off its records.
 //!
 //! `kubedr-operator release`, in its namespace (Role `kubedr-uninstall`, there while `helm uninstall` runs it):
 //!
@@ -59,6 +60,7 @@ mod leader;
 mod logging;
 mod metrics;
 mod occasion;
+mod overdue;
 mod owner;
 mod placement;
 mod pod;

@@ -1,9 +1,13 @@
-//! Counters of the operator itself, in the text form that Prometheus reads.
+//! Figures of the operator itself and of what it looks after, in the text form that Prometheus reads.
 
 mod location;
+mod policy;
+mod repository;
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use jiff::Timestamp;
 
 /// The operator's controllers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +26,13 @@ pub enum ControllerName {
     Retention,
     /// Locations, and the jobs that look after their repositories.
     Maintenance,
+    /// Policies, and what their backups come to.
+    Totals,
 }
 
 impl ControllerName {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Location,
         Self::Policy,
         Self::Run,
@@ -34,6 +40,7 @@ impl ControllerName {
         Self::Record,
         Self::Retention,
         Self::Maintenance,
+        Self::Totals,
     ];
 
     /// As it stands in labels and logs.
@@ -47,9 +54,13 @@ impl ControllerName {
             Self::Record => "record",
             Self::Retention => "retention",
             Self::Maintenance => "maintenance",
+            Self::Totals => "totals",
         }
     }
 }
+
+/// What follows the name in a line, and the value.
+type Sample = (String, String);
 
 /// Counters; all of them are there from the start, zeros included.
 #[derive(Debug, Default)]
@@ -57,8 +68,10 @@ pub struct Metrics {
     leader: AtomicBool,
     reconciled: [AtomicU64; ControllerName::ALL.len()],
     failed: [AtomicU64; ControllerName::ALL.len()],
-    /// Whether each location is available.
+    /// Whether each location is available, and what is known of its repository.
     pub locations: location::Locations,
+    /// What each policy's backups come to.
+    pub policies: policy::Policies,
 }
 
 impl Metrics {
@@ -77,7 +90,7 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
-        let mut family = |name: &str, help: &str, kind: &str, samples: &[(String, u64)]| {
+        let mut family = |name: &str, help: &str, kind: &str, samples: &[Sample]| {
             // Writing into a String cannot fail.
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
             for (labels, value) in samples {
@@ -85,25 +98,33 @@ impl Metrics {
             }
         };
         let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
-        family("kubedr_operator_build_info", "Version of the operator.", "gauge", &[(version, 1)]);
+        family(
+            "kubedr_operator_build_info",
+            "Version of the operator.",
+            "gauge",
+            &[(version, "1".to_owned())],
+        );
         let leads = u64::from(self.leader.load(Relaxed));
         family(
             "kubedr_operator_leader",
             "1 if this replica holds the lease.",
             "gauge",
-            &[(String::new(), leads)],
+            &[(String::new(), leads.to_string())],
         );
         let samples: Vec<_> = ControllerName::ALL.into_iter().flat_map(|name| self.samples(name)).collect();
         let help = "Reconciles by controller and outcome.";
         family("kubedr_operator_reconciles_total", help, "counter", &samples);
+        let now = Timestamp::now();
+        self.policies.write(now, &mut family);
         family(location::NAME, location::HELP, "gauge", &self.locations.samples());
+        self.locations.all(|locations| repository::write(locations, now, &mut family));
         text
     }
 
-    fn samples(&self, name: ControllerName) -> [(String, u64); 2] {
+    fn samples(&self, name: ControllerName) -> [Sample; 2] {
         let sample = |outcome, counters: &[AtomicU64]| {
             let labels = format!("{{controller=\"{}\",outcome=\"{outcome}\"}}", name.as_str());
-            (labels, counters[name as usize].load(Relaxed))
+            (labels, counters[name as usize].load(Relaxed).to_string())
         };
         [sample("ok", &self.reconciled), sample("error", &self.failed)]
     }
@@ -118,7 +139,7 @@ mod tests {
         let text = Metrics::default().render();
         assert!(text.contains("kubedr_operator_leader 0\n"), "{text}");
         assert!(text.contains(r#"kubedr_operator_reconciles_total{controller="restore",outcome="error"} 0"#));
-        assert_eq!(text.matches("kubedr_operator_reconciles_total{").count(), 14);
+        assert_eq!(text.matches("kubedr_operator_reconciles_total{").count(), 16);
     }
 
     #[test]

@@ -24,6 +24,16 @@ pub fn on_masters(label: Option<&str>, node: Option<&str>) -> Affinity {
     required(terms.collect())
 }
 
+/// Where the backups of a policy run: on masters, unless it has a node selector of its own and names no label of masters. With `node`,
+/// on that one of them.
+#[must_use]
+pub fn of_backups(label: Option<&str>, has_selector: bool, node: Option<&str>) -> Option<Affinity> {
+    match (label, has_selector) {
+        (None, true) => node.map(on_node),
+        _ => Some(on_masters(label, node)),
+    }
+}
+
 /// On masters as for [`on_masters`], and if it can be on this one.
 #[must_use]
 pub fn on_masters_preferably(label: Option<&str>, node: Option<&str>) -> Affinity {
@@ -87,6 +97,14 @@ mod tests {
         let pinned = terms(on_masters(None, Some("m1")));
         assert!(pinned.len() == 2 && pinned.iter().all(|term| term.match_fields == Some(named("m1"))));
         assert!(terms(on_masters(Some("own"), None)).iter().all(|term| term.match_fields.is_none()));
+    }
+
+    #[test]
+    fn a_selector_of_nodes_stands_for_the_masters_unless_their_label_is_named_too() {
+        assert_eq!(of_backups(None, false, None), Some(on_masters(None, None)));
+        assert_eq!(of_backups(None, true, None), None);
+        assert_eq!(of_backups(None, true, Some("m1")), Some(on_node("m1")));
+        assert_eq!(of_backups(Some("own"), true, None), Some(on_masters(Some("own"), None)));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! jobs that look after the repositories, waits until all are gone, and takes the finalizer off every record. Of records it lets
 //! go only those whose deletion was asked for before, and snapshots it deletes none: it does not know storage. A job that was
 //! deleting some is ended with the others, since nobody could follow it, and another one would make records with the finalizer.
+//!
+//! An operator that is ended because its namespace goes does the second half of that with its last breath ([`let_go`]).
 
 use std::time::Duration;
 
@@ -43,6 +45,16 @@ pub struct Limits {
     pub jobs: Duration,
     /// Time between two looks, and between two tries.
     pub pause: Duration,
+}
+
+impl Limits {
+    /// What an operator whose namespace goes takes of the thirty seconds that a pod has to end.
+    const LAST_BREATH: Self = Self {
+        whole: Duration::from_secs(20),
+        operator: Duration::ZERO,
+        jobs: Duration::ZERO,
+        pause: Duration::from_millis(500),
+    };
 }
 
 impl Default for Limits {
@@ -89,19 +101,22 @@ pub async fn release(namespace: &str, shutdown: CancellationToken) -> Result<(),
     release_by(&client, namespace, Limits::default(), shutdown).await
 }
 
+/// Takes the finalizer off the records of a namespace that goes with its operator.
+pub(crate) async fn let_go(client: &Client, namespace: &str) -> Result<(), ReleaseError> {
+    let limits = Limits::LAST_BREATH;
+    let farewell = Farewell::new(client, namespace, limits);
+    tokio::time::timeout(limits.whole, farewell.free_records())
+        .await
+        .map_err(|_| ReleaseError::Late { namespace: namespace.to_owned(), limit: limits.whole })
+}
+
 async fn release_by(
     client: &Client,
     namespace: &str,
     limits: Limits,
     shutdown: CancellationToken,
 ) -> Result<(), ReleaseError> {
-    let farewell = Farewell {
-        deployments: Api::namespaced(client.clone(), namespace),
-        pods: Api::namespaced(client.clone(), namespace),
-        jobs: Api::namespaced(client.clone(), namespace),
-        records: Api::namespaced(client.clone(), namespace),
-        limits,
-    };
+    let farewell = Farewell::new(client, namespace, limits);
     let steps = async {
         farewell.end_operator().await;
         farewell.end_jobs().await;
@@ -126,6 +141,16 @@ struct Farewell {
 }
 
 impl Farewell {
+    fn new(client: &Client, namespace: &str, limits: Limits) -> Self {
+        Self {
+            deployments: Api::namespaced(client.clone(), namespace),
+            pods: Api::namespaced(client.clone(), namespace),
+            jobs: Api::namespaced(client.clone(), namespace),
+            records: Api::namespaced(client.clone(), namespace),
+            limits,
+        }
+    }
+
     /// Returns when the operator is gone, or when it has not gone for too long.
     async fn end_operator(&self) {
         self.end("the operator", self.limits.operator, || self.operator_is_gone()).await;

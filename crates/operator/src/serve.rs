@@ -14,9 +14,11 @@ use crate::admin::Admin;
 use crate::api_call::{ApiError, call};
 use crate::args::Args;
 use crate::context::Context;
-use crate::controllers::{location, maintenance, policy, record, restore, retention, run};
+use crate::controllers::surroundings::{self, Surroundings};
+use crate::controllers::{location, maintenance, policy, record, restore, retention, run, totals};
 use crate::job_settings::{JobSettings, JobSettingsError};
 use crate::leader::{Elector, RETRY_PERIOD, Standing};
+use crate::release;
 
 /// The namespace whose UID stands for the cluster.
 const CLUSTER_NAMESPACE: &str = "kube-system";
@@ -24,6 +26,9 @@ const CLUSTER_NAMESPACE: &str = "kube-system";
 const START_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
 /// Controllers have this long to end what they are at. A reconcile is a handful of short calls.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Whether the namespace stays is asked once; a pod that ends has no time to lose.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Why the operator ended.
 #[derive(Debug, thiserror::Error)]
@@ -47,12 +52,20 @@ pub enum ServeError {
         "the namespace `{CLUSTER_NAMESPACE}` cannot be read, whose UID stands for the cluster in the backups"
     )]
     Cluster(#[source] ApiError),
-    /// The lease was lost; another replica may lead now.
-    #[error("the lease was lost and all work was stopped; a restarted operator starts afresh")]
+    /// The controllers have ended, which only a panic can make them do.
+    #[error("the controllers ended; the log says why, and a restarted operator starts afresh")]
+    ControllersEnded,
+}
+
+/// Why a replica no longer leads.
+enum End {
+    /// The operator was asked to end.
+    Asked,
+    /// Another replica may lead now.
     LeaseLost,
 }
 
-/// Serves until `shutdown`, or until the lease is lost.
+/// Serves until `shutdown`.
 pub async fn serve(args: Args, shutdown: CancellationToken) -> Result<(), ServeError> {
     let Args { command: _, namespace, pod_name, metrics_addr, job_settings, log_format: _, log_level: _ } =
         args;
@@ -74,8 +87,21 @@ pub async fn serve(args: Args, shutdown: CancellationToken) -> Result<(), ServeE
         metrics: admin.metrics,
         readiness: admin.readiness,
     });
-    let elector = Elector::new(Api::namespaced(client, &namespace), &pod_name);
-    let result = lead(ctx, elector, shutdown).await;
+    let result = loop {
+        let elector = Elector::new(Api::namespaced(client.clone(), &namespace), &pod_name);
+        match lead(Arc::clone(&ctx), elector, &shutdown).await {
+            // A process that ended would start afresh, too. But after some bad minutes of the API server the kubelet would wait
+            // for up to five more before it starts it again.
+            Ok(End::LeaseLost) => {
+                tracing::warn!("the lease was lost and all work was stopped; starting afresh")
+            }
+            Ok(End::Asked) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    if shutdown.is_cancelled() {
+        leave(&ctx).await;
+    }
     all_done.cancel();
     // It cannot fail but by a panic, which has been printed.
     let _ = port.await;
@@ -110,21 +136,36 @@ async fn cluster_uid(client: &Client, shutdown: &CancellationToken) -> Result<Op
     }
 }
 
+/// Whoever deletes the namespace ends the operator first, and nobody will be left to take the finalizer off the records.
+async fn leave(ctx: &Context) {
+    match tokio::time::timeout(LOOK, surroundings::read(ctx)).await {
+        Ok(Ok(Surroundings::Staying)) => {}
+        Ok(Ok(Surroundings::Leaving)) => {
+            tracing::info!(namespace = ctx.namespace, "the records' namespace or kind is being deleted");
+            if let Err(error) = release::let_go(&ctx.client, &ctx.namespace).await {
+                tracing::error!(%error, "records keep their finalizer");
+            }
+        }
+        Ok(Err(error)) => tracing::warn!(%error, "whether the namespace stays could not be read"),
+        Err(_) => tracing::warn!("whether the namespace stays could not be read in time"),
+    }
+}
+
 /// Waits for the lease, runs the controllers while it is held, and gives it away in the end.
 async fn lead(
     ctx: Arc<Context>,
     mut elector: Elector,
-    shutdown: CancellationToken,
-) -> Result<(), ServeError> {
+    shutdown: &CancellationToken,
+) -> Result<End, ServeError> {
     loop {
         if shutdown.is_cancelled() {
-            return Ok(());
+            return Ok(End::Asked);
         }
         if elector.look(Instant::now(), Timestamp::now()).await == Standing::Leading {
             break;
         }
         ctx.readiness.standby();
-        pause(&shutdown).await;
+        pause(shutdown).await;
     }
     tracing::info!(namespace = ctx.namespace, "this replica leads");
     ctx.readiness.leading();
@@ -132,15 +173,19 @@ async fn lead(
     let stop = shutdown.child_token();
     let mut controllers = tokio::spawn(control(Arc::clone(&ctx), stop.clone()));
     let lost = tokio::select! {
-        () = keep(&mut elector, &shutdown) => true,
-        () = shutdown.cancelled() => false,
-        _ = &mut controllers => true,
+        () = keep(&mut elector, shutdown) => Some(Ok(End::LeaseLost)),
+        () = shutdown.cancelled() => None,
+        _ = &mut controllers => Some(Err(ServeError::ControllersEnded)),
     };
     ctx.metrics.set_leader(false);
-    if lost {
+    if let Some(end) = lost {
         // No reconcile may outlive the lease.
         controllers.abort();
-        return Err(ServeError::LeaseLost);
+        if end.is_ok() {
+            let _ = controllers.await;
+        }
+        ctx.readiness.standby();
+        return end;
     }
     tracing::info!("the end was asked for; the controllers end");
     stop.cancel();
@@ -150,7 +195,7 @@ async fn lead(
     if let Err(error) = elector.release(Timestamp::now()).await {
         tracing::warn!(%error, "the lease could not be released; it runs out by itself");
     }
-    Ok(())
+    Ok(End::Asked)
 }
 
 /// Renews the lease; returns when it is lost.
@@ -182,6 +227,7 @@ async fn control(ctx: Arc<Context>, stop: CancellationToken) {
         restore::run(Arc::clone(&ctx), stop.clone()),
         record::run(Arc::clone(&ctx), stop.clone()),
         retention::run(Arc::clone(&ctx), stop.clone()),
-        maintenance::run(ctx, stop),
+        maintenance::run(Arc::clone(&ctx), stop.clone()),
+        totals::run(ctx, stop),
     );
 }

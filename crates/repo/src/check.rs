@@ -1,12 +1,15 @@
 //! Is everything there that the snapshots need?
 
+use std::sync::Arc;
+
 use rustic_core::{CheckOptions, CheckResults};
 use serde::Serialize;
 
 use crate::{
-    Error, Repository,
+    Error, Repository, Watch,
     backend::{failure_chain, one_line},
     error::call_engine,
+    progress::MeteredStorage,
 };
 
 /// How much a check reads.
@@ -35,13 +38,21 @@ impl CheckReport {
     }
 }
 
-pub(crate) fn run(repository: &Repository, depth: CheckDepth) -> Result<CheckReport, Error> {
+pub(crate) fn run(
+    repository: &Repository,
+    depth: CheckDepth,
+    watch: Option<&Watch>,
+) -> Result<CheckReport, Error> {
     let report = look(repository, CheckOptions::default())?;
     // The engine panics on a pack that is shorter than the index says, which the first look has found.
     if depth == CheckDepth::Structure || !report.is_ok() {
         return Ok(report);
     }
-    look(repository, CheckOptions::default().read_data(true))
+    let options = CheckOptions::default().read_data(true);
+    let Some(watch) = watch else { return look(repository, options) };
+    let metered = MeteredStorage::new(repository.storage.clone(), watch);
+    let metered = metered.map_err(|cause| Error::storage(&repository.url, cause))?;
+    look(&repository.on(Arc::new(metered)), options)
 }
 
 /// Whether a finding is about a pack that a prune has marked for deletion, which no snapshot needs. restic, which sees no

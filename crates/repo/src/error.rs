@@ -10,6 +10,7 @@ use std::{
 
 use rustic_core::RusticError;
 
+use crate::SnapshotId;
 use crate::backend::{StorageError, StorageErrorKind, failure_chain, one_line};
 
 /// Why a repository operation failed.
@@ -133,12 +134,12 @@ pub enum Error {
         cause: String,
     },
     /// More than one snapshot begins with these digits.
-    #[error("`{id}` is the beginning of {count} snapshots: give more digits")]
+    #[error("`{id}` is the beginning of {} snapshots, {}: give more digits", all.len(), named(all, id.len()))]
     AmbiguousSnapshot {
         /// What was asked for.
         id: String,
-        /// How many there are.
-        count: usize,
+        /// All that begin so.
+        all: Vec<SnapshotId>,
     },
     /// A restore could not write.
     #[error("cannot restore to `{}`: {}", path.display(), failure_chain(cause))]
@@ -156,6 +157,18 @@ pub enum Error {
         /// The engine's words.
         detail: String,
     },
+}
+
+/// Of several snapshots the first few, with as many digits as tell most of them apart.
+fn named(all: &[SnapshotId], given: usize) -> String {
+    const NAMED: usize = 4;
+    let digits = (given + 4).clamp(8, 64);
+    let mut names: Vec<String> =
+        all.iter().take(NAMED).map(|id| format!("`{}`", &id.as_str()[..digits])).collect();
+    if all.len() > NAMED {
+        names.push("…".to_owned());
+    }
+    names.join(", ")
 }
 
 /// What a caller can do about an error.

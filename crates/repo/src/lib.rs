@@ -38,6 +38,7 @@ mod init;
 mod location;
 mod lock;
 mod parallel;
+mod progress;
 mod prune;
 mod readback;
 mod repository;
@@ -54,8 +55,11 @@ pub use check::{CheckDepth, CheckReport};
 pub use contents::Contents;
 pub use error::{Error, ErrorClass};
 pub use init::{InitOptions, InitOutcome};
-pub use location::{Addressing, Location, Proxy, S3Credentials, S3Location, S3Options, TlsTrust};
+pub use location::{
+    Addressing, Location, Proxy, S3Credentials, S3Location, S3Options, TlsTrust, region_of_host,
+};
 pub use lock::{LockGuard, LockHolder, LockInfo, LockMode, LockOptions};
+pub use progress::{Progress, Watch};
 pub use prune::{Amount, PrunePlan, PruneReport};
 pub use repository::Repository;
 pub use restore::Restored;

@@ -174,6 +174,14 @@ impl Location {
     }
 }
 
+/// The region that the host of an S3 location names, as `s3.eu-west-1.amazonaws.com` does.
+#[must_use]
+pub fn region_of_host(url: &str) -> Option<&str> {
+    let host =
+        url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', ':']).next().unwrap_or_default();
+    host.strip_prefix("s3.").and_then(|rest| rest.split_once(".amazonaws.com")).map(|(region, _)| region)
+}
+
 /// Endpoint, bucket and prefix of what follows `s3:`.
 fn split_s3(rest: &str) -> Result<(String, String, String), &'static str> {
     let (scheme, host_and_path) = match rest.split_once("://") {

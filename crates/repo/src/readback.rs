@@ -40,6 +40,11 @@ impl<'a> TreeReader<'a> {
         Ok(Self { repository, engine, prefetch })
     }
 
+    /// The repository in restic's notation.
+    pub(crate) fn url(&self) -> &str {
+        &self.repository.url
+    }
+
     /// All nodes below a tree with their absolute paths, parents before children.
     pub(crate) fn walk(&self, root: TreeId) -> Result<Vec<(PathBuf, Node)>, Error> {
         let mut nodes = Vec::new();

@@ -7,6 +7,7 @@ use rustic_core::{Id, OpenStatus, Repository as Engine, repofile::MasterKey};
 use crate::{
     Backup, BackupRequest, CheckDepth, CheckReport, Contents, Error, FileDigest, InitOptions, InitOutcome,
     Listing, Location, LockGuard, LockInfo, LockOptions, PrunePlan, Restored, Secret, Snapshot, SnapshotId,
+    Watch,
     backend::{FileKind, Storage, connect},
     backup, check, contents, forget, init,
     lock::{self, Guarded, Timing},
@@ -132,7 +133,17 @@ impl Repository {
     /// A file gets its name only when it is complete; one that was there is replaced. What cannot be restored is an error
     /// that says so, before anything is written.
     pub fn restore(&self, name: &str, target: &std::path::Path) -> Result<Restored, Error> {
-        restore::run(self, name, target)
+        restore::run(self, name, target, None)
+    }
+
+    /// As [`Repository::restore`]; `watch` is told how many bytes are written.
+    pub fn restore_watched(
+        &self,
+        name: &str,
+        target: &std::path::Path,
+        watch: &Watch,
+    ) -> Result<Restored, Error> {
+        restore::run(self, name, target, Some(watch))
     }
 
     /// Removes a snapshot. Takes a full id only, and is content if it is gone already. The data it used stays until the
@@ -147,6 +158,16 @@ impl Repository {
     #[must_use]
     pub fn remove_all(&self, snapshots: &[SnapshotId]) -> Vec<Result<(), Error>> {
         forget::run(self, snapshots)
+    }
+
+    /// Bytes that the repository takes up in its storage, as far as they grow with it: config and locks are not counted.
+    pub fn size(&self) -> Result<u64, Error> {
+        let mut bytes = 0;
+        for kind in [FileKind::Pack, FileKind::Index, FileKind::Snapshot, FileKind::Key] {
+            let files = self.storage.list(kind).map_err(|cause| Error::storage(&self.url, cause))?;
+            bytes += files.iter().map(|(_, size)| u64::from(*size)).sum::<u64>();
+        }
+        Ok(bytes)
     }
 
     /// What is in these snapshots, in their order. Reads the index once, and of each snapshot only the directories.
@@ -188,7 +209,12 @@ impl Repository {
 
     /// Looks whether everything that the snapshots need is there and, if asked to, whether it reads back unchanged.
     pub fn check(&self, depth: CheckDepth) -> Result<CheckReport, Error> {
-        check::run(self, depth)
+        check::run(self, depth, None)
+    }
+
+    /// As [`Repository::check`]; with [`CheckDepth::ReadData`], `watch` is told how many bytes are read.
+    pub fn check_watched(&self, depth: CheckDepth, watch: &Watch) -> Result<CheckReport, Error> {
+        check::run(self, depth, Some(watch))
     }
 
     /// The engine on this repository's storage.

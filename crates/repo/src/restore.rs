@@ -12,7 +12,8 @@ use rustic_core::repofile::{Node, NodeType};
 use serde::Serialize;
 
 use crate::{
-    Error, Repository, SnapshotId,
+    Error, Repository, SnapshotId, Watch,
+    progress::{Meter, MeteredWriter},
     readback::{ReadError, TreeReader},
     snapshot,
 };
@@ -30,12 +31,19 @@ pub struct Restored {
     pub metadata_not_set: Vec<PathBuf>,
 }
 
-pub(crate) fn run(repository: &Repository, name: &str, target: &Path) -> Result<Restored, Error> {
+pub(crate) fn run(
+    repository: &Repository,
+    name: &str,
+    target: &Path,
+    watch: Option<&Watch>,
+) -> Result<Restored, Error> {
     let snapshot_id = snapshot::find(repository, name)?.id;
     let tree = snapshot::load(repository, &snapshot_id)?.tree;
     let reader = TreeReader::new(repository)?;
     let nodes = reader.walk(tree)?;
     refuse_special(&nodes)?;
+    let total = nodes.iter().filter(|(_, node)| node.is_file()).map(|(_, node)| node.meta.size).sum();
+    let meter = watch.map(|watch| Meter::new(watch, total));
     let mut restored = Restored { snapshot_id, files: 0, bytes: 0, metadata_not_set: Vec::new() };
     fs::create_dir_all(target).map_err(|cause| failed(target, cause))?;
     for (path, node) in &nodes {
@@ -44,7 +52,7 @@ pub(crate) fn run(repository: &Repository, name: &str, target: &Path) -> Result<
             NodeType::Dir => make_directory(&destination)?,
             NodeType::Symlink { .. } => make_link(&destination, node)?,
             _ => {
-                restored.bytes += write_file(repository, &reader, path, node, &destination)?;
+                restored.bytes += write_file(&reader, path, node, &destination, meter.as_ref())?;
                 restored.files += 1;
             }
         }
@@ -102,17 +110,17 @@ fn make_link(path: &Path, node: &Node) -> Result<(), Error> {
 
 /// Writes under a temporary name, and gives the file its own only when it is complete and on disk.
 fn write_file(
-    repository: &Repository,
     reader: &TreeReader<'_>,
     path: &Path,
     node: &Node,
     destination: &Path,
+    meter: Option<&Meter>,
 ) -> Result<u64, Error> {
     let temporary = temporary_name(destination);
-    let written = fill(reader, path, node, &temporary).and_then(|count| match node.meta.size {
+    let written = fill(reader, path, node, &temporary, meter).and_then(|count| match node.meta.size {
         size if size == count => Ok(count),
         size => Err(ReadError::Repository(Error::damaged(
-            &repository.url,
+            reader.url(),
             format!("`{}` has {count} bytes, its entry says {size}", path.display()),
         ))),
     });
@@ -130,13 +138,20 @@ fn write_file(
     outcome
 }
 
-fn fill(reader: &TreeReader<'_>, path: &Path, node: &Node, temporary: &Path) -> Result<u64, ReadError> {
+fn fill(
+    reader: &TreeReader<'_>,
+    path: &Path,
+    node: &Node,
+    temporary: &Path,
+    meter: Option<&Meter>,
+) -> Result<u64, ReadError> {
     remove_if_there(temporary).map_err(ReadError::Output)?;
     // Readable by nobody else until its own mode is set.
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary);
-    let mut output = BufWriter::with_capacity(1 << 20, file.map_err(ReadError::Output)?);
+    let output = BufWriter::with_capacity(1 << 20, file.map_err(ReadError::Output)?);
+    let mut output = MeteredWriter { inner: output, meter };
     let count = reader.copy(path, node, &mut output)?;
-    output.flush().and_then(|()| output.get_ref().sync_all()).map_err(ReadError::Output)?;
+    output.flush().and_then(|()| output.inner.get_ref().sync_all()).map_err(ReadError::Output)?;
     Ok(count)
 }
 

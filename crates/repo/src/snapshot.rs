@@ -192,11 +192,12 @@ pub(crate) fn find(repository: &Repository, name: &str) -> Result<Snapshot, Erro
 /// The id that begins with `prefix`.
 fn resolve(repository: &Repository, prefix: &str) -> Result<SnapshotId, Error> {
     let mut matching = ids(repository)?;
+    matching.sort_unstable();
     matching.retain(|id| !prefix.is_empty() && id.as_str().starts_with(prefix));
     match matching.as_slice() {
         [] => Err(Error::NoSuchSnapshot { url: repository.url.clone(), id: prefix.to_owned() }),
         [id] => Ok(id.clone()),
-        several => Err(Error::AmbiguousSnapshot { id: prefix.to_owned(), count: several.len() }),
+        _ => Err(Error::AmbiguousSnapshot { id: prefix.to_owned(), all: matching }),
     }
 }
 

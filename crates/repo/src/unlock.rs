@@ -17,11 +17,13 @@ use crate::{
     error::is_authentication_failure,
 };
 
-/// Bounds for the parameters of a key file, whose product is the memory that opening it takes. restic writes N = 2^15 and
-/// more, the engine 2^17; a damaged or hostile file must not take the machine's memory.
+/// Bounds for the parameters of a key file: opening it takes memory by N times r, and time by all three. The engine writes N = 2^17
+/// and p = 1; restic measures the machine, and on one that is busy it chose N = 2^11 and p = 35. A damaged or hostile file must take
+/// neither the machine's memory nor its time.
 const MAX_N: u32 = 1 << 20;
 const MAX_R: u32 = 16;
-const MAX_P: u32 = 16;
+const MAX_P: u32 = 1 << 12;
+const MAX_WORK: u64 = 1 << 28;
 
 /// A repository whose key is known.
 pub(crate) struct Unlocked {
@@ -102,7 +104,7 @@ pub(crate) fn open_key(
     let name = relative_path(FileKind::Key, id);
     let file: KeyFile = serde_json::from_slice(&content)
         .map_err(|error| Error::damaged(&url, format!("`{name}` is no key file: {error}")))?;
-    if file.n == 0 || file.n > MAX_N || file.r > MAX_R || file.p > MAX_P {
+    if !is_bearable(file.n, file.r, file.p) {
         let detail = format!(
             "`{name}` asks for scrypt with N={} r={} p={}, which is out of bounds",
             file.n, file.r, file.p
@@ -121,6 +123,11 @@ pub(crate) fn open_key(
         Err(error) if is_authentication_failure(&error) => Ok(None),
         Err(error) => Err(Error::from_engine(&url, "opening a key", &error)),
     }
+}
+
+fn is_bearable(n: u32, r: u32, p: u32) -> bool {
+    let work = u64::from(n) * u64::from(r) * u64::from(p);
+    work > 0 && n <= MAX_N && r <= MAX_R && p <= MAX_P && work <= MAX_WORK
 }
 
 /// The engine on `storage`, or nothing if the config was not encrypted with this key.
@@ -145,4 +152,19 @@ fn open_engine(
 /// The engine before it knows a key. Without cache: a job's disk is read-only, and a backup reads next to nothing.
 pub(crate) fn closed_engine(storage: Arc<dyn Storage>) -> Result<Engine<()>, Box<RusticError>> {
     Engine::new(&RepositoryOptions::default().no_cache(true), &engine_backends(storage))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_restic_chooses_on_fast_and_busy_machines_is_opened_and_what_would_take_all_of_one_is_not() {
+        for (n, r, p) in [(1 << 17, 8, 1), (1 << 15, 8, 5), (1 << 11, 8, 35), (1 << 20, 16, 16)] {
+            assert!(is_bearable(n, r, p), "N={n} r={r} p={p}");
+        }
+        for (n, r, p) in [(0, 8, 1), (1 << 21, 8, 1), (1 << 15, 17, 1), (1 << 20, 16, 17), (2, 1, 1 << 13)] {
+            assert!(!is_bearable(n, r, p), "N={n} r={r} p={p}");
+        }
+    }
 }

@@ -2,49 +2,19 @@
 //! is what is measured.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the functions that tests share are tests, too")]
 
-use std::{fs, io::Cursor, time::Instant};
+use std::{fs, time::Instant};
 
-use kubedr_repo::{BackupRequest, CheckDepth, InitOptions, Location, Repository, SnapshotId, Source};
+use kubedr_repo::{CheckDepth, InitOptions, Location, Repository, SnapshotId};
+use kubedr_testing::{ManyBackups, Restic};
 use tempfile::TempDir;
 
 /// scrypt takes 128 of them, for a moment.
 const LIMIT_MIB: u64 = 200;
 
-const SNAPSHOTS: u32 = 500;
+const PASSWORD: &str = "password";
 
-/// Of each database: pages that change all the time beside pages that never do.
-const PAGES: usize = 256;
-
-fn database(round: u32) -> Vec<u8> {
-    let mut bytes = vec![0; PAGES * 4096];
-    for (number, page) in bytes.chunks_mut(4096).enumerate() {
-        let changes = number % 64 == (round as usize % 64);
-        let mut state = if changes { u64::from(round) << 32 | number as u64 } else { number as u64 };
-        for word in page.chunks_mut(8) {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            word.copy_from_slice(&(state ^ (state >> 29)).to_le_bytes());
-        }
-    }
-    bytes
-}
-
-fn backup(repository: &Repository, round: u32) -> SnapshotId {
-    let content = database(round);
-    let source = Source {
-        path: "/data/etcd-snapshot.db".to_owned(),
-        size: content.len() as u64,
-        mode: 0o600,
-        reader: Box::new(Cursor::new(content)),
-    };
-    let request = BackupRequest {
-        time: jiff::Timestamp::now(),
-        host: "master-1".to_owned(),
-        tags: vec!["policy=nightly".to_owned()],
-        path: "/data".to_owned(),
-        sources: vec![source],
-    };
-    repository.backup(request).unwrap().snapshot_id
-}
+/// Pages that change from one to the next beside pages that never do.
+const BACKUPS: ManyBackups = ManyBackups { count: 500, blobs: 256, new_blobs: 4, blob_size: 4096 };
 
 fn peak_mib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -65,9 +35,11 @@ fn measured<T>(what: &str, work: impl FnOnce() -> T) -> T {
 fn five_hundred_snapshots_stay_within_the_memory_of_a_small_job() {
     let directory = TempDir::new().unwrap();
     let location = Location::Local(directory.path().to_owned());
-    let (repository, _) = Repository::init(&location, &"password".into(), &InitOptions::default()).unwrap();
-    let ids: Vec<SnapshotId> =
-        measured("500 backups", || (0..SNAPSHOTS).map(|round| backup(&repository, round)).collect());
+    drop(Repository::init(&location, &PASSWORD.into(), &InitOptions::default()).unwrap());
+    let stock = Restic::new(&directory.path().display().to_string(), PASSWORD);
+    let ids = measured("500 backups", || BACKUPS.write(&stock, directory.path()));
+    let ids: Vec<SnapshotId> = ids.iter().map(|id| id.parse().unwrap()).collect();
+    let repository = Repository::open(&location, &PASSWORD.into()).unwrap();
     let listed = measured("list", || repository.snapshots().unwrap());
     assert_eq!(listed.len(), ids.len());
     let contents = measured("contents", || repository.contents(&ids).unwrap());

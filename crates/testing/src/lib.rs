@@ -32,4 +32,4 @@ pub use process::{ServerProcess, free_port, wait_until};
 pub use restic::{Restic, assert_success, text};
 pub use role_server::{CONTAINER_TOKEN, ROLE_ARN, RoleServer, WEB_IDENTITY_TOKEN};
 pub use s3::{Account, S3Server};
-pub use tool::{command, run, tool};
+pub use tool::{command, prometheus_tool, run, tool};

@@ -76,6 +76,8 @@ impl Restic {
         let mut command = Command::new(tool("restic"));
         command.stdin(std::process::Stdio::null());
         command.args(["--repo", &self.repository]).args(&self.options);
+        // restic's own default collects garbage five times as often as Go's, and takes a third more processor time.
+        command.env("GOGC", "100");
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         command
     }

@@ -21,6 +21,14 @@ pub fn tool(name: &str) -> PathBuf {
         })
 }
 
+/// The path of `prometheus` or `promtool`, from Debian's package.
+#[must_use]
+pub fn prometheus_tool(name: &str) -> PathBuf {
+    let program = ask_the_build_script("prometheus-dir").join(name);
+    assert!(program.is_file(), "`{}` is missing: run make apt", program.display());
+    program
+}
+
 /// A command for a program of [`tool`], with nothing on its standard input.
 #[must_use]
 pub fn command(name: &str) -> Command {
@@ -38,18 +46,18 @@ fn built_tools() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| match env::var_os("KUBEDR_TOOLS") {
         Some(dir) => PathBuf::from(dir),
-        None => ask_the_build_script(),
+        None => ask_the_build_script("bin-dir"),
     })
 }
 
-fn ask_the_build_script() -> PathBuf {
+fn ask_the_build_script(what: &str) -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../e2e/cluster/build");
-    let answer = Command::new(&script).arg("bin-dir").output();
+    let answer = Command::new(&script).arg(what).output();
     let answer = answer.unwrap_or_else(|error| panic!("cannot run `{}`: {error}", script.display()));
     let dir = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
     assert!(
         answer.status.success() && !dir.is_empty(),
-        "`{} bin-dir` names no directory: run make tools",
+        "`{} {what}` names no directory: run make tools",
         script.display()
     );
     PathBuf::from(dir)

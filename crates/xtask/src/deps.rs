@@ -13,12 +13,15 @@ use crate::licence;
 const IMPORTS: &[(&str, &[&str])] = &[
     ("kubedr-api", &[]),
     ("kubedr-repo", &[]),
+    ("kubedr-restore", &["kubedr-repo"]),
     ("kubedr-etcd", &[]),
     ("kubedr-testing", &[]),
     ("kubedr-operator", &["kubedr-api"]),
-    ("kubedr-backup-job", &["kubedr-api", "kubedr-etcd", "kubedr-repo"]),
+    ("kubedr-backup-job", &["kubedr-api", "kubedr-etcd", "kubedr-repo", "kubedr-restore"]),
+    ("kubedrctl", &["kubedr-api", "kubedr-repo", "kubedr-restore"]),
     ("kubedr-e2e", &["kubedr-api", "kubedr-testing"]),
-    ("xtask", &["kubedr-api"]),
+    // Of kubedrctl only the description of its command line.
+    ("xtask", &["kubedr-api", "kubedrctl"]),
 ];
 
 /// What the operator must not link: it moves no data, so a fault in an engine cannot reach it.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::{api_reference, crd, values_reference};
+use crate::{api_reference, cli_reference, crd, values_reference};
 
 const CRD_DIR: &str = "charts/kubedr/templates/crds";
 const COMMAND: &str = "cargo xtask gen";
@@ -56,6 +56,7 @@ fn drift(root: &Path, files: &[Generated]) -> anyhow::Result<Vec<String>> {
 fn files(root: &Path) -> anyhow::Result<Vec<Generated>> {
     let mut files = vec![
         Generated { path: "docs/reference/api.md".into(), content: api_reference::page(&crd::all())? },
+        Generated { path: "docs/reference/kubedrctl.md".into(), content: cli_reference::page() },
         Generated { path: "docs/reference/values.md".into(), content: values_reference::page(root)? },
     ];
     for crd in crd::all() {

@@ -5,6 +5,7 @@
 //! stack, and that every dependency has a licence we may ship.
 
 mod api_reference;
+mod cli_reference;
 mod crd;
 mod deps;
 mod generated;

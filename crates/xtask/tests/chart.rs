@@ -1,6 +1,9 @@
 //! What the chart renders, and what it refuses, as helm sees it.
 #![allow(clippy::panic, reason = "a panic is the failure report of a test")]
 
+#[path = "chart/monitoring.rs"]
+mod monitoring;
+
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -144,7 +147,7 @@ fn operator_and_job_have_accounts_of_their_own() {
 }
 
 #[test]
-fn the_only_rights_outside_the_namespace_are_to_read_what_tells_the_cluster_and_whether_records_stay() {
+fn the_only_rights_outside_the_namespace_are_to_know_the_cluster_and_whether_records_stay_and_to_free_them() {
     let objects = objects(&[]);
     let roles: Vec<&Value> = objects.iter().filter(|o| o["kind"] == "ClusterRole").collect();
     let expected = json!([
@@ -152,6 +155,7 @@ fn the_only_rights_outside_the_namespace_are_to_read_what_tells_the_cluster_and_
         { "apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"],
           "resourceNames": ["metadatabackuprecords.kubedr.catalogicsoftware.com"], "verbs": ["get"] },
         { "apiGroups": [""], "resources": ["nodes"], "verbs": ["get"] },
+        { "apiGroups": ["kubedr.catalogicsoftware.com"], "resources": ["metadatabackuprecords"], "verbs": ["list", "patch"] },
     ]);
     assert_eq!(roles.len(), 1);
     assert_eq!(roles[0]["rules"], expected);

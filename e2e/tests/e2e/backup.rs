@@ -77,7 +77,6 @@ fn agree(t: &Case, run: &Run, status: &Value, certificates: bool) -> Result<Valu
         status["totalBytesProcessed"] == size && record["status"]["totalBytesProcessed"] == size,
         "{status}, {size}"
     );
-    passes(&t.restic(), &["check", "--read-data"]);
     Ok(snapshot)
 }
 
@@ -90,32 +89,31 @@ fn files(status: &Value) -> Result<i64> {
 fn the_first_backup_without_certificates_comes_back_in_a_real_etcd() {
     case("first", |t| {
         let prefix = format!("/e2e/{}/", t.name());
-        t.cluster().put_keys((0..250).map(|n| (format!("{prefix}{n}"), format!("value-{n}"))))?;
+        // Each has a page of its own, or more.
+        let value = |n: u32| format!("value-{n}-").repeat(300);
+        t.cluster().put_keys((0..250).map(|n| (format!("{prefix}{n}"), value(n))))?;
         t.set_up(json!({}))?;
         let (run, status) = Run::succeed(t, "a")?;
         ensure!(files(&status)? == 1, "{status}");
         ensure!(status["dataAdded"].as_i64() > Some(100_000), "{status}");
         agree(t, &run, &status, false)?;
         backup_pod(t, &run)?;
-        t.cluster().delete_keys(&prefix)?;
 
         let dir = restore(t, "latest")?;
         let etcd = restored_etcd(dir.path())?;
         ensure!(etcd.count(&prefix) == 250, "{} keys of the marker set", etcd.count(&prefix));
         for n in [0, 99, 100, 249] {
-            ensure!(etcd.get(&format!("{prefix}{n}")) == Some(format!("value-{n}")), "key {n}");
+            ensure!(etcd.get(&format!("{prefix}{n}")) == Some(value(n)), "key {n}");
         }
         ensure!(etcd.count("/registry/namespaces/") >= 4, "Kubernetes' own keys");
 
         let (second_run, second_status) = Run::succeed(t, "b")?;
         ensure!(files(&second_status)? == 1, "{second_status}");
-        // The tests share one etcd, which the others fill meanwhile: what it had before is what must not be stored again.
-        let bytes = |status: &Value, name: &str| status[name].as_i64().unwrap_or_default();
-        let known = bytes(&second_status, "totalBytesProcessed") - bytes(&second_status, "dataAdded");
-        ensure!(
-            known > bytes(&status, "totalBytesProcessed") / 4,
-            "nothing was deduplicated: {status} {second_status}"
-        );
+        // The tests share one etcd, which the others fill meanwhile: the keys are what must not be stored again.
+        let bytes = |name: &str| second_status[name].as_i64().unwrap_or_default();
+        let known = bytes("totalBytesProcessed") - bytes("dataAdded");
+        ensure!(known > 600_000, "nothing was deduplicated: {status} {second_status}");
+        t.cluster().delete_keys(&prefix)?;
         agree(t, &second_run, &second_status, false)?;
         t.expect_stored(2)
     });
@@ -235,7 +233,6 @@ fn two_policies_may_back_up_to_one_location_at_once() {
                 && of_other["snapshotId"] != t.policy_status()?["snapshotId"],
             "{of_other}"
         );
-        passes(&t.restic(), &["check", "--read-data"]);
         Ok(())
     });
 }

@@ -4,14 +4,14 @@ use anyhow::{Context, Result, ensure};
 use kubedr_e2e::{Access, Case, Run, Volume, case, condition, contains_all, passes, seconds, until};
 use serde_json::{Value, json};
 
-fn records_of_location(t: &Case) -> Result<Vec<Value>> {
+pub fn records_of_location(t: &Case) -> Result<Vec<Value>> {
     let mut all = t.api().list(&kubedr_e2e::resource(t.namespace(), "metadatabackuprecords"), "")?;
     all.retain(|record| record["spec"]["backuploc"] == t.name());
     Ok(all)
 }
 
 /// Makes the operator look at the repository now: a change of the specification is initialised anew, and looked at after that.
-fn look_again(t: &Case, period: &str) -> Result<()> {
+pub fn look_again(t: &Case, period: &str) -> Result<()> {
     t.apply_location(json!({ "spec": { "validationFrequency": period } }))?;
     t.await_initialised().map(drop)
 }

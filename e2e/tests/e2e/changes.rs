@@ -55,6 +55,55 @@ fn every_field_of_a_policy_reaches_its_cronjob() {
 }
 
 #[test]
+fn what_other_topologies_need_reaches_the_cronjob_and_its_pods_and_goes_again() {
+    case("topology", |t| {
+        t.set_up(json!({}))?;
+        let plain = t.cron_job()?["spec"].take();
+        let change = |spec: Value| t.merge("metadatabackuppolicies", t.name(), &json!({ "spec": spec }));
+        let resources = json!({ "requests": { "cpu": "20m" }, "limits": { "memory": "512Mi" } });
+        let tolerations = json!([{ "key": "node-role.kubernetes.io/control-plane", "operator": "Exists" }]);
+        change(json!({
+            "timeZone": "Asia/Tokyo",
+            "startingDeadlineSeconds": 600,
+            "activeDeadlineSeconds": 900,
+            "resources": resources,
+            "nodeSelector": { "kubernetes.io/os": "linux" },
+            "tolerations": tolerations,
+        }))?;
+        follows(t, "all of it", |spec| {
+            let job = &spec["jobTemplate"]["spec"];
+            let pod = &job["template"]["spec"];
+            Ok(spec["timeZone"] == "Asia/Tokyo"
+                && spec["startingDeadlineSeconds"] == 600
+                && job["activeDeadlineSeconds"] == 900
+                && pod["containers"][0]["resources"] == resources
+                && pod["nodeSelector"] == json!({ "kubernetes.io/os": "linux" })
+                && pod["affinity"].is_null()
+                && pod["tolerations"] == tolerations)
+        })?;
+        until("the policy says so", seconds(15), || {
+            let ready = condition(&t.get("metadatabackuppolicies", t.name())?, "Ready")?;
+            contains_all(ready["message"].as_str().unwrap_or_default(), &["of `Asia/Tokyo`"])
+        })?;
+        let (run, _) = Run::succeed(t, "a")?;
+        ensure!(t.get("jobs", &run.job)?["spec"]["activeDeadlineSeconds"] == 900, "the Job's deadline");
+        let pod = run.pod(t)?["spec"].take();
+        let container = &pod["containers"][0]["resources"];
+        ensure!(container["limits"] == resources["limits"], "{container}");
+        ensure!(container["requests"]["cpu"] == "20m", "{container}");
+        ensure!(pod["nodeSelector"] == json!({ "kubernetes.io/os": "linux" }), "{pod}");
+        contains_all(&pod["tolerations"].to_string(), &["node-role.kubernetes.io/control-plane"])?;
+        let fields = ["timeZone", "startingDeadlineSeconds", "activeDeadlineSeconds", "resources"];
+        let fields = fields.iter().chain(&["nodeSelector", "tolerations"]);
+        change(fields.map(|field| ((*field).to_owned(), Value::Null)).collect())?;
+        follows(t, "what is left of it", |spec| Ok(*spec == plain))?;
+        // What nobody asked for and somebody set by hand would go unnoticed, and backups would be taken at other times.
+        t.merge("cronjobs", &t.cron_job_name(), &json!({ "spec": { "timeZone": "Asia/Tokyo" } }))?;
+        follows(t, "the policy, which names no time zone", |spec| Ok(*spec == plain))
+    });
+}
+
+#[test]
 fn a_changed_certs_dir_is_what_the_next_backup_holds() {
     case("new-dir", |t| {
         t.set_up(json!({ "spec": { "certsDir": "/etc/kubernetes/pki" } }))?;

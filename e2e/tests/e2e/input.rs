@@ -97,6 +97,24 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
     (POLICY, "retention", "{keepWithin: 0d}", &["spec.retention.keepWithin", "more than zero"]),
     (POLICY, "retention", "{keepWithin: '-3d'}", &["spec.retention.keepWithin", "such as 2y5m7d3h"]),
     (POLICY, "suspend", "'no'", &["spec.suspend", "boolean"]),
+    (POLICY, "timeZone", "Mars/Olympus", &["spec.timeZone", "such as Europe/Berlin"]),
+    (POLICY, "timeZone", "Local", &["spec.timeZone", "such as Europe/Berlin"]),
+    (POLICY, "timeZone", "'+02:00'", &["spec.timeZone", "such as Europe/Berlin"]),
+    (POLICY, "timeZone", "''", &["spec.timeZone"]),
+    (POLICY, "startingDeadlineSeconds", "9", &["spec.startingDeadlineSeconds", "10 or more"]),
+    (POLICY, "activeDeadlineSeconds", "0", &["spec.activeDeadlineSeconds", "1 or more"]),
+    (POLICY, "resources", "{}", &["spec.resources", "requests, limits or both"]),
+    (POLICY, "resources", "{limits: {memory: 128Mi}}", &["spec.resources", "256Mi or more"]),
+    (POLICY, "resources", "{limits: {memory: lots}}", &["spec.resources.limits", "such as 500m"]),
+    (POLICY, "resources", "{requests: {cpu: -1}}", &["spec.resources.requests", "such as 500m"]),
+    (POLICY, "resources", "{requests: {cpu: 2}, limits: {cpu: 1}}", &["no more than resources.limits"]),
+    (POLICY, "nodeSelector", "{}", &["spec.nodeSelector", "at least one label"]),
+    (POLICY, "nodeSelector", "{a b: c}", &["spec.nodeSelector", "names of labels"]),
+    (POLICY, "nodeSelector", "{a: b c}", &["spec.nodeSelector", "values of labels"]),
+    (POLICY, "tolerations", "[{value: a}]", &["spec.tolerations[0]", "a key, or operator: Exists"]),
+    (POLICY, "tolerations", "[{key: a, operator: Exists, value: b}]", &["spec.tolerations[0]", "no value"]),
+    (POLICY, "tolerations", "[{key: a, effect: Never}]", &["spec.tolerations[0].effect", "NoSchedule"]),
+    (POLICY, "tolerations", "[{key: a, tolerationSeconds: 3}]", &["spec.tolerations[0]", "NoExecute"]),
     (POLICY, "options", "{master-node: x}", &["spec.options", "master-node-label-name"]),
     (LOCATION, "url", "10.96.57.3:9000", &["spec.url", "https://"]),
     (LOCATION, "url", "https://s3.example.com/backups", &["spec.url", "without a path"]),
@@ -217,11 +235,19 @@ fn what_works_is_accepted_and_shows_its_defaults() {
             ("etcdEndpoint", "http://etcd.example.com"),
             ("certsDir", "/etc/kubernetes/pki/"),
             ("certsDir", "/srv/a..b"),
+            ("timeZone", "Europe/Berlin"),
+            ("timeZone", "Etc/GMT+5"),
+            ("timeZone", "America/Argentina/Buenos_Aires"),
         ] {
             t.apply_policy(json!({ "spec": { "suspend": true, field: value } }))
                 .with_context(|| format!("{field}: {value}"))?;
         }
         t.apply_policy(json!({ "spec": { "suspend": true, "retainNumBackups": 0 } }))?;
+        t.apply_policy(json!({ "spec": {
+            "suspend": true,
+            "resources": { "requests": { "cpu": 1, "memory": "300Mi" }, "limits": { "cpu": "1500m", "memory": "1Gi" } },
+            "tolerations": [],
+        } }))?;
         Ok(())
     });
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
-use kubedr_e2e::{Case, OwnS3, case, condition, contains_all, passes, resource, seconds, until};
+use kubedr_e2e::{Case, case, condition, contains_all, passes, resource, seconds, until};
 use serde_json::{Value, json};
 
 const INITIALIZED: &str = "initialized.annotations.kubedr.catalogicsoftware.com";
@@ -15,7 +15,7 @@ pub fn init_pods(t: &Case) -> Result<Vec<Value>> {
     Ok(pods)
 }
 
-fn location(t: &Case) -> Result<Value> {
+pub fn location(t: &Case) -> Result<Value> {
     t.get("backuplocations", t.name())
 }
 
@@ -47,8 +47,11 @@ pub fn expect_init_failed(t: &Case, parts: &[&str]) -> Result<String> {
         ensure!(event.kind == "Warning", "{event:?}");
         contains_all(&event.message, parts)
     })?;
-    let ready = condition(&location(t)?, "Ready")?;
-    ensure!(ready["status"] == "False", "{ready}");
+    until("the condition says so", seconds(15), || {
+        let ready = condition(&location(t)?, "Ready")?;
+        ensure!(ready["status"] == "False", "{ready}");
+        Ok(())
+    })?;
     ensure!(
         t.events("BackupLocation")?.iter().all(|e| e.reason != "InitSucceeded"),
         "an event claims a success"
@@ -120,7 +123,6 @@ fn an_existing_repository_is_attached_and_keeps_what_it_has() {
         kubedr_e2e::Run::succeed(t, "a")?;
         let snapshots = t.restic().json(&["snapshots"]);
         ensure!(snapshots.as_array().is_some_and(|all| all.len() == 2), "{snapshots}");
-        passes(&t.restic(), &["check", "--read-data"]);
         Ok(())
     });
 }
@@ -140,7 +142,6 @@ fn wrong_keys_are_named_and_right_ones_help_at_once() {
             ensure!(found["status"]["initStatus"] == "Completed", "{}", found["status"]);
             Ok(())
         })?;
-        passes(&t.restic(), &["check"]);
         Ok(())
     });
 }
@@ -196,37 +197,6 @@ fn a_missing_secret_or_key_is_named() {
 }
 
 #[test]
-fn an_endpoint_that_nothing_answers_at_is_tried_again() {
-    case("unreachable", |t| {
-        let mut s3 = OwnS3::down()?;
-        t.apply_location(s3.location())?;
-        expect_init_failed(t, &[&s3.url(), "nothing answers"])?;
-        s3.start()?;
-        until("the location is initialised", seconds(90), || {
-            let found = location(t)?;
-            ensure!(found["status"]["initStatus"] == "Completed", "{}", found["status"]);
-            ensure!(found["status"]["initErrorMessage"] == "", "{}", found["status"]);
-            Ok(())
-        })?;
-        passes(&s3.restic(t), &["check"]);
-        Ok(())
-    });
-}
-
-#[test]
-fn an_endpoint_that_takes_connections_and_says_nothing_is_told() {
-    case("silent", |t| {
-        let s3 = OwnS3::up()?;
-        s3.pause();
-        t.apply_location(s3.location())?;
-        expect_init_failed(t, &[&s3.url(), "did not answer in time"])?;
-        s3.resume();
-        t.await_initialised()?;
-        Ok(())
-    });
-}
-
-#[test]
 fn somebody_elses_bucket_is_refused() {
     case("not-ours", |t| {
         let (user, secret) = (format!("other-{}", t.name()), format!("{}-other", t.password()));
@@ -265,38 +235,6 @@ fn a_changed_location_is_initialised_anew() {
         t.expect_stored_in(&t.cluster().restic(&other, &t.password()), 1)?;
         let old = t.restic().json(&["snapshots"]);
         ensure!(old == json!([]), "{old}");
-        Ok(())
-    });
-}
-
-#[test]
-fn an_init_pod_that_is_deleted_is_followed_by_another() {
-    case("init-gone", |t| {
-        let mut s3 = OwnS3::up()?;
-        s3.pause();
-        t.apply_location(s3.location())?;
-        let pod = until("an init pod", seconds(30), || {
-            let pod = init_pods(t)?.pop().context("none")?;
-            ensure!(pod["status"]["phase"] == "Running", "{}", pod["status"]);
-            Ok(pod)
-        })?;
-        t.api().delete(&t.path("pods", pod["metadata"]["name"].as_str().context("a name")?))?;
-        let status = until("the status says so", seconds(60), || {
-            let found = location(t)?;
-            ensure!(found["status"]["initStatus"] == "Failed", "{}", found["status"]);
-            Ok(found["status"]["initErrorMessage"].to_string())
-        })?;
-        ensure!(status.len() > 10, "no reason: {status}");
-        s3.resume();
-        until("another try succeeds", seconds(90), || {
-            let found = location(t)?;
-            ensure!(found["status"]["initStatus"] == "Completed", "{}", found["status"]);
-            Ok(())
-        })?;
-        for _ in 0..20 {
-            passes(&s3.restic(t), &["cat", "config"]);
-        }
-        s3.stop();
         Ok(())
     });
 }

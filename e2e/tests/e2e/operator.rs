@@ -1,7 +1,7 @@
 //! The operator is killed, away, or there twice: nothing is lost, nothing is told twice.
 
 use anyhow::{Context, Result, ensure};
-use kubedr_e2e::{Case, OwnS3, Run, case_with_operator, seconds, until};
+use kubedr_e2e::{Case, OwnS3, Run, case_with_operator, passes_unlocked, seconds, until};
 use serde_json::json;
 
 use crate::stopped::kill;
@@ -66,7 +66,8 @@ fn a_backup_goes_on_while_the_operator_is_killed_and_is_told_once() {
         ensure!(t.policy_status()?["lastRun"] == status["lastRun"], "{}", t.policy_status()?);
         ensure!(t.policy_status()?["backupStatus"] == "Completed", "{}", t.policy_status()?);
         ensure!(t.only_event_of(&run)?.reason == "BackupSucceeded", "{:?}", t.only_event_of(&run));
-        t.expect_stored_in(&s3.restic(t), 1)
+        t.expect_stored_in(&s3.restic(t), 1)?;
+        passes_unlocked(&s3.restic(t), &["check", "--read-data"])
     });
 }
 
@@ -96,7 +97,8 @@ fn what_died_while_no_operator_was_there_is_told_at_its_return() {
         ensure!(t.policy_status()?["lastRun"] == status["lastRun"], "{}", t.policy_status()?);
         t.only_event_of(&run)?;
         t.only_event_of(&second)?;
-        t.expect_stored_in(&s3.restic(t), 1)
+        t.expect_stored_in(&s3.restic(t), 1)?;
+        passes_unlocked(&s3.restic(t), &["check", "--read-data"])
     });
 }
 
@@ -142,6 +144,7 @@ fn of_two_operators_one_works_and_the_other_takes_over() {
         })?;
         Run::succeed(t, "c")?;
         t.only_event_of(&run)?;
-        t.expect_stored_in(&s3.restic(t), 2)
+        t.expect_stored_in(&s3.restic(t), 2)?;
+        passes_unlocked(&s3.restic(t), &["check", "--read-data"])
     });
 }

@@ -52,7 +52,6 @@ fn clusters_share_a_bucket_with_a_repository_each() {
         for prefix in prefixes {
             let snapshots = repository(prefix).json(&["snapshots"]);
             ensure!(snapshots.as_array().is_some_and(|all| all.len() == 1), "{prefix}: {snapshots}");
-            passes(&repository(prefix), &["check", "--read-data"]);
         }
         ensure!(!t.restic().run(&["cat", "config"]).status.success(), "the bucket's root is no repository");
         Ok(())

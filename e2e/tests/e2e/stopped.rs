@@ -1,8 +1,8 @@
 //! Runs that are stopped from outside: told once, with the reason, within half a minute.
 
 use anyhow::{Context, Result, ensure};
-use kubedr_e2e::{Case, OwnS3, Run, case, seconds, until};
-use serde_json::json;
+use kubedr_e2e::{Case, OwnS3, Run, case, passes_unlocked, seconds, until};
+use serde_json::{Value, json};
 
 /// A run that hangs because its storage is frozen.
 fn hanging(t: &Case) -> Result<(OwnS3, Run)> {
@@ -30,7 +30,8 @@ fn goes_on(t: &Case, s3: &OwnS3) -> Result<()> {
     s3.resume();
     t.expect_stored_in(&s3.restic(t), 0)?;
     Run::succeed(t, "b")?;
-    t.expect_stored_in(&s3.restic(t), 1)
+    t.expect_stored_in(&s3.restic(t), 1)?;
+    passes_unlocked(&s3.restic(t), &["check", "--read-data"])
 }
 
 #[test]
@@ -66,7 +67,11 @@ fn a_job_that_is_killed_without_warning_is_told() {
 
 /// SIGKILL to the process of a run.
 pub(crate) fn kill(t: &Case, run: &Run) -> Result<()> {
-    let pod = run.pod(t)?;
+    kill_pod(t, &run.pod(t)?)
+}
+
+/// SIGKILL to the process of a pod.
+pub(crate) fn kill_pod(t: &Case, pod: &Value) -> Result<()> {
     let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap_or_default();
     let id = id.strip_prefix("containerd://").with_context(|| format!("no container: {}", pod["status"]))?;
     t.cluster().node(&["ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", id])?;

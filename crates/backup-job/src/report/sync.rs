@@ -230,11 +230,12 @@ impl SyncReporter {
         let what = format!("writing the status of location `{}`", self.location);
         let events = persist(&what, patience, || async {
             let Some(location) = self.current_location().await? else { return Ok(Vec::new()) };
-            let Verdict { conditions, snapshots, events } =
+            let Verdict { conditions, snapshots, bytes, events } =
                 judge(&location.status.clone().unwrap_or_default());
             let status = BackupLocationStatus {
                 last_validation_time: Some(Timestamp::now().to_string()),
                 snapshots,
+                repository_bytes: bytes,
                 conditions,
                 // The rest has other writers.
                 ..BackupLocationStatus::default()

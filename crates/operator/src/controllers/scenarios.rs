@@ -1,6 +1,7 @@
 //! Whole reconciles against the fake API server: what is written, and in which order.
 
 mod deletion;
+mod totals;
 
 use std::sync::Arc;
 

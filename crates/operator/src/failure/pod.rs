@@ -107,8 +107,8 @@ fn unscheduled(pod: &Pod) -> PodState {
                     ))
                 )
             } else if pod.labels().get(label::TYPE).is_some_and(|type_| type_ == job_type::BACKUP) {
-                "; a backup needs a node with the master label (`spec.options.master-node-label-name` of the policy) and \
-                 room for its requests"
+                "; a backup needs a node with the master label (`spec.options.master-node-label-name` of the policy, or \
+                 `spec.nodeSelector` and `spec.tolerations` where it need not be a master) and room for its requests"
             } else {
                 ""
             };

@@ -7,6 +7,8 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use kubedr_api::{BackupLocation, BackupLocationStatus, ConditionType, Phase};
 
+use super::Sample;
+
 /// Name of the metric.
 pub const NAME: &str = "kubedr_location_available";
 /// What it means.
@@ -25,20 +27,24 @@ impl Locations {
         let _ = self.0.set(locations);
     }
 
-    /// A sample for each location of which something is known, by name.
-    pub fn samples(&self) -> Vec<(String, u64)> {
+    /// Hands the locations that there are to `look`, by name.
+    pub fn all<T>(&self, look: impl FnOnce(&[&BackupLocation]) -> T) -> T {
         let all = self.0.get().map(Store::state).unwrap_or_default();
-        let readable = all.iter().filter_map(|guarded| guarded.0.as_ref().ok());
-        let mut samples: Vec<_> = readable.filter_map(sample).collect();
-        samples.sort_unstable();
-        samples
+        let mut readable: Vec<_> = all.iter().filter_map(|guarded| guarded.0.as_ref().ok()).collect();
+        readable.sort_unstable_by_key(|location| location.name_any());
+        look(&readable)
+    }
+
+    /// A sample for each location of which something is known, by name.
+    pub fn samples(&self) -> Vec<Sample> {
+        self.all(|locations| locations.iter().filter_map(|location| sample(location)).collect())
     }
 }
 
-fn sample(location: &BackupLocation) -> Option<(String, u64)> {
+fn sample(location: &BackupLocation) -> Option<Sample> {
     let available = is_available(location.status.as_ref()?)?;
     // The name of an object has no character that a label's value would have to escape.
-    Some((format!("{{location=\"{}\"}}", location.name_any()), u64::from(available)))
+    Some((format!("{{location=\"{}\"}}", location.name_any()), u8::from(available).to_string()))
 }
 
 /// `None` while nobody has asked the storage. A failed initialisation is an answer, whatever was the case before.

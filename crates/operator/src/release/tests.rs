@@ -185,3 +185,14 @@ async fn sigterm_ends_it() {
     let ended = release_by(&api.client(), "ns", patient(), shutdown).await;
     assert!(matches!(ended, Err(ReleaseError::Ended { .. })));
 }
+
+#[tokio::test]
+async fn an_operator_that_goes_with_its_namespace_frees_the_records_and_touches_nothing_else() {
+    let api = FakeApi::default();
+    put_operator(&api);
+    put_pod(&api);
+    put_record(&api, 1, &["other/one", finalizer::RECORD]);
+    let_go(&api.client(), "ns").await.unwrap();
+    assert_eq!(finalizers(&api, 1), json!(["other/one"]));
+    assert_eq!(api.take_writes(), [format!("PATCH {}", path(1))]);
+}

@@ -97,6 +97,7 @@ fn unavailable(
     let status = BackupLocationStatus {
         last_validation_time: known.last_validation_time.clone(),
         snapshots: known.snapshots,
+        repository_bytes: known.repository_bytes,
         conditions,
         // The rest has other writers.
         ..BackupLocationStatus::default()
@@ -127,6 +128,7 @@ mod tests {
         let mut status = BackupLocationStatus {
             last_validation_time: Some(at(second).to_string()),
             snapshots: Some(7),
+            repository_bytes: Some(900),
             repository_id: Some("r1".into()),
             ..BackupLocationStatus::default()
         };
@@ -145,7 +147,8 @@ mod tests {
     fn a_failed_look_changes_one_condition_and_keeps_what_else_its_writer_owns() {
         let (status, is_news) = unavailable(&looked(5), "no route", Some(1), at(9)).unwrap();
         assert!(is_news);
-        assert_eq!((status.snapshots, status.repository_id), (Some(7), None));
+        assert_eq!((status.snapshots, status.repository_bytes), (Some(7), Some(900)));
+        assert_eq!(status.repository_id, None);
         let said: Vec<_> = status.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str())).collect();
         assert_eq!(said, [("CatalogComplete", "True"), ("Available", "False")]);
     }

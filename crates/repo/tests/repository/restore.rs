@@ -42,7 +42,10 @@ fn a_name_that_fits_none_or_several_is_refused() {
     let shared =
         ids.iter().find(|id| ids.iter().filter(|other| other.as_str()[..1] == id.as_str()[..1]).count() > 1);
     let first_digit = &shared.unwrap().as_str()[..1];
-    assert!(matches!(restore(first_digit), Error::AmbiguousSnapshot { .. }));
+    let Error::AmbiguousSnapshot { all, .. } = restore(first_digit) else { panic!() };
+    assert!(all.len() > 1 && all.iter().all(|id| id.as_str().starts_with(first_digit)));
+    let message = restore(first_digit).to_string();
+    assert!(message.contains(all[0].short()) && message.contains(all[1].short()), "{message}");
     assert!(matches!(restore("zz"), Error::NoSuchSnapshot { .. }));
     assert!(matches!(restore(""), Error::NoSuchSnapshot { .. }));
 }

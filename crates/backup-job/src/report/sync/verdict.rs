@@ -20,6 +20,8 @@ pub struct Verdict {
     pub conditions: Vec<Condition>,
     /// Snapshots in the repository.
     pub snapshots: Option<i64>,
+    /// Bytes that it takes up.
+    pub bytes: Option<i64>,
     /// Events that are due.
     pub events: Vec<(EventReason, String)>,
 }
@@ -43,7 +45,8 @@ pub fn available(known: &BackupLocationStatus, done: &SyncDone, taken: &[Taken],
     let _ = set(complete, reason, &message);
     let is_news = old.is_none_or(|old| old != (reason.as_str().to_owned(), message.clone()));
     events.extend(event_of(reason).filter(|_| is_news).map(|event| (event, message)));
-    Verdict { conditions, snapshots: i64::try_from(done.snapshots).ok(), events }
+    let (snapshots, bytes) = (i64::try_from(done.snapshots).ok(), i64::try_from(done.bytes).ok());
+    Verdict { conditions, snapshots, bytes, events }
 }
 
 /// After it could not be looked at. What is known of the catalogue stays.
@@ -58,7 +61,7 @@ pub fn unavailable(known: &BackupLocationStatus, message: &str, generation: i64)
         Timestamp::now(),
     );
     let events = if is_news { vec![(EventReason::Unavailable, message.to_owned())] } else { Vec::new() };
-    Verdict { conditions, snapshots: known.snapshots, events }
+    Verdict { conditions, snapshots: known.snapshots, bytes: known.repository_bytes, events }
 }
 
 fn ours(all: &[Condition]) -> Vec<Condition> {
@@ -174,7 +177,13 @@ mod tests {
     use crate::sync::Plan;
 
     fn done(plan: Plan) -> SyncDone {
-        SyncDone { repository: "s3:http://h/b".into(), repository_id: "r1".into(), snapshots: 7, plan }
+        SyncDone {
+            repository: "s3:http://h/b".into(),
+            repository_id: "r1".into(),
+            snapshots: 7,
+            bytes: 900,
+            plan,
+        }
     }
 
     fn after(known: &BackupLocationStatus, verdict: &Verdict) -> BackupLocationStatus {
@@ -192,7 +201,7 @@ mod tests {
             said(&verdict),
             [("Available", "True", "Reachable"), ("CatalogComplete", "True", "UpToDate")]
         );
-        assert_eq!((verdict.snapshots, verdict.events), (Some(7), vec![]));
+        assert_eq!((verdict.snapshots, verdict.bytes, verdict.events), (Some(7), Some(900), vec![]));
         assert_eq!(verdict.conditions[0].observed_generation, Some(3));
     }
 
@@ -211,10 +220,13 @@ mod tests {
     #[test]
     fn a_failed_look_keeps_what_is_known_of_the_catalogue() {
         let first = available(&BackupLocationStatus::default(), &done(Plan::default()), &[], 1);
-        let known =
-            BackupLocationStatus { snapshots: Some(7), ..after(&BackupLocationStatus::default(), &first) };
+        let known = BackupLocationStatus {
+            snapshots: Some(7),
+            repository_bytes: Some(900),
+            ..after(&BackupLocationStatus::default(), &first)
+        };
         let verdict = unavailable(&known, "no route", 1);
-        assert_eq!(verdict.snapshots, Some(7));
+        assert_eq!((verdict.snapshots, verdict.bytes), (Some(7), Some(900)));
         assert!(said(&verdict).contains(&("CatalogComplete", "True", "UpToDate")));
     }
 

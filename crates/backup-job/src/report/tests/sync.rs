@@ -28,7 +28,7 @@ fn reporter(api: &FakeApi) -> SyncReporter {
 
 fn done(plan: Plan) -> Word<SyncDone> {
     let repository = "s3:http://h/bucket".to_owned();
-    Word::Completed(SyncDone { repository, repository_id: "r1".into(), snapshots: 3, plan })
+    Word::Completed(SyncDone { repository, repository_id: "r1".into(), snapshots: 3, bytes: 900, plan })
 }
 
 fn status(beginning: &str) -> MetadataBackupRecordStatus {

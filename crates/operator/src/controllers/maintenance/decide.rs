@@ -12,6 +12,7 @@ use kubedr_api::{BackupLocation, BackupLocationStatus, MetadataBackupRecord, Pen
 
 use crate::controllers::{finalizers, record};
 use crate::failure::{condition, ended_at};
+use crate::overdue::check_due;
 
 /// Records that are deleted together get one job: it starts this long after the first of them.
 const GATHERING: SignedDuration = SignedDuration::from_secs(5);
@@ -314,8 +315,10 @@ fn forget(state: &State<'_>, status: &BackupLocationStatus, repository: &str) ->
     let snapshots = wanted(state, status, repository);
     let prune_at = prune_at(state, status);
     let Some(first) = snapshots.iter().map(|(since, _)| *since).min() else {
+        // Where nothing is ever deleted the check that comes after it is due from time to time.
+        let check_at = if is_prune_owed(state, status) { prune_at } else { check_due(status, state.now) };
         let task = Task::Forget { snapshots: Vec::new(), prune: true };
-        return is_prune_owed(state, status).then_some(Due { at: prune_at, task, attempt: 1 });
+        return Some(Due { at: prune_at.max(check_at), task, attempt: 1 });
     };
     let snapshots: Vec<_> = snapshots.into_iter().map(|(_, id)| id).take(SNAPSHOTS_MAX).collect();
     // A clock that is behind must not make the time to gather a long one.

@@ -15,7 +15,7 @@ use kubedr_api::{MetadataBackupPolicy, MetadataBackupPolicySpec, OPTION_MASTER_N
 use crate::destination::Destination;
 use crate::job_settings::JobSettings;
 use crate::owner::owned_by;
-use crate::placement::{on_masters, tolerations};
+use crate::placement;
 use crate::pod::{Privileges, container, pod_spec};
 
 /// Ended Jobs that are kept, of each kind.
@@ -52,6 +52,8 @@ pub fn build_cron_job(
         },
         spec: Some(CronJobSpec {
             schedule: policy.spec.schedule.clone(),
+            time_zone: policy.spec.time_zone.clone(),
+            starting_deadline_seconds: policy.spec.starting_deadline_seconds,
             suspend: Some(policy.spec.suspend),
             concurrency_policy: Some("Forbid".to_owned()),
             successful_jobs_history_limit: Some(HISTORY),
@@ -60,7 +62,9 @@ pub fn build_cron_job(
                 metadata: labelled(),
                 spec: Some(JobSpec {
                     backoff_limit: Some(0),
-                    active_deadline_seconds: Some(settings.active_deadline_seconds),
+                    active_deadline_seconds: Some(
+                        policy.spec.active_deadline_seconds.unwrap_or(settings.active_deadline_seconds),
+                    ),
                     template: PodTemplateSpec { metadata: labelled(), spec: Some(pod) },
                     ..JobSpec::default()
                 }),
@@ -83,13 +87,19 @@ fn build_pod(
         certs_dir,
         etcd_endpoint,
         etcd_creds,
-        // These two are the CronJob's.
+        // These are the CronJob's.
         schedule: _,
+        time_zone: _,
+        starting_deadline_seconds: _,
+        active_deadline_seconds: _,
         suspend: _,
         // Records are the operator's to delete.
         retain_num_backups: _,
         retention: _,
         options,
+        resources,
+        node_selector,
+        tolerations,
     } = &policy.spec;
     let task = BackupTask {
         repository: destination.task(cluster_uid),
@@ -109,6 +119,9 @@ fn build_pod(
         volumes.push(host_volume(dir));
     }
     container.volume_mounts = Some(mounts);
+    if let Some(resources) = resources {
+        container.resources = Some(resources.clone());
+    }
     let pod = pod_spec(container, destination, settings);
     let master_label = options.get(OPTION_MASTER_NODE_LABEL);
     volumes.extend(pod.volumes.iter().flatten().cloned());
@@ -117,8 +130,13 @@ fn build_pod(
         // etcd of a kubeadm cluster listens on the node itself.
         host_network: Some(true),
         dns_policy: Some("ClusterFirstWithHostNet".to_owned()),
-        affinity: Some(on_masters(master_label.map(String::as_str), destination.node.as_deref())),
-        tolerations: Some(tolerations()),
+        affinity: placement::of_backups(
+            master_label.map(String::as_str),
+            node_selector.is_some(),
+            destination.node.as_deref(),
+        ),
+        node_selector: node_selector.clone(),
+        tolerations: Some(tolerations.clone().unwrap_or_else(placement::tolerations)),
         ..pod
     }
 }
@@ -202,8 +220,17 @@ mod tests {
     fn every_field_of_a_policy_reaches_its_pod() {
         let full = "{destination: s3, schedule: '*/5 * * * *', suspend: true, certsDir: //etc/./kubernetes/pki/, etcdEndpoint: \
                     'https://10.0.0.1:2379,https://10.0.0.2:2379', etcdCreds: other, retainNumBackups: 3, options: \
-                    {master-node-label-name: example.com/master}}";
+                    {master-node-label-name: example.com/master}, timeZone: Europe/Berlin, startingDeadlineSeconds: 600, \
+                    activeDeadlineSeconds: 7200, resources: {limits: {memory: 1Gi, cpu: 2}}, nodeSelector: {disk: ssd}, \
+                    tolerations: [{key: etcd, operator: Exists}]}";
         insta::assert_yaml_snapshot!(build(full));
+    }
+
+    #[test]
+    fn an_empty_list_of_tolerations_puts_up_with_nothing() {
+        let of = |spec: &str| pod(build(spec)).tolerations.unwrap();
+        assert_eq!(of("{destination: s3, schedule: '@daily'}"), placement::tolerations());
+        assert_eq!(of("{destination: s3, schedule: '@daily', tolerations: []}"), vec![]);
     }
 
     #[test]

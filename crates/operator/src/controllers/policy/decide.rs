@@ -153,9 +153,10 @@ fn in_place(spec: &MetadataBackupPolicySpec) -> Standing {
         let message = "the schedule is paused by `spec.suspend`".to_owned();
         return Standing { reason: ConditionReason::Suspended, message };
     }
+    let zone = spec.time_zone.as_ref().map_or_else(String::new, |zone| format!(" of `{zone}`"));
     Standing {
         reason: ConditionReason::Scheduled,
-        message: format!("backups are taken at `{}`", spec.schedule),
+        message: format!("backups are taken at `{}`{zone}", spec.schedule),
     }
 }
 
@@ -223,6 +224,12 @@ mod tests {
         let decision = decide(&spec(), &ready, None);
         assert_eq!(decision.0, Action::Apply(Box::new(destination("new"))));
         assert_eq!(reason(&decision), ConditionReason::Scheduled);
+        assert_eq!(decision.1.message, "backups are taken at `@daily`");
+        let elsewhere = MetadataBackupPolicySpec { time_zone: Some("Asia/Tokyo".to_owned()), ..spec() };
+        assert_eq!(
+            decide(&elsewhere, &ready, None).1.message,
+            "backups are taken at `@daily` of `Asia/Tokyo`"
+        );
         let paused = MetadataBackupPolicySpec { suspend: true, ..spec() };
         assert_eq!(reason(&decide(&paused, &ready, None)), ConditionReason::Suspended);
     }

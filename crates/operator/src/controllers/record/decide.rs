@@ -69,7 +69,9 @@ pub fn decide(state: &State<'_>) -> Action {
     let State { record, location, surroundings, now } = *state;
     let guarded = finalizers::has(&record.metadata, finalizer::RECORD);
     let Some(deleted) = record.metadata.deletion_timestamp.as_ref().map(|time| time.0) else {
-        return if guarded { Action::Leave } else { Action::Guard };
+        // One that is about to go with its surroundings has just been freed by an operator that ends.
+        let guard = !guarded && surroundings == Surroundings::Staying;
+        return if guard { Action::Guard } else { Action::Leave };
     };
     if !guarded {
         return Action::Leave;
@@ -222,6 +224,9 @@ mod tests {
     fn a_record_without_the_finalizer_gets_it_unless_it_is_being_deleted() {
         let bare = record(&json!({"finalizers": []}), &whole());
         assert_eq!(after(&bare, None, 0), Action::Guard);
+        let leaving =
+            State { record: &bare, location: None, surroundings: Surroundings::Leaving, now: at(0) };
+        assert_eq!(decide(&leaving), Action::Leave);
         assert_eq!(after(&record(&json!({}), &whole()), None, 0), Action::Leave);
         let going = record(&json!({"finalizers": ["x"], "deletionTimestamp": at(0).to_string()}), &whole());
         assert_eq!(after(&going, None, 0), Action::Leave);

@@ -120,9 +120,14 @@ pub(super) async fn reconcile(guarded: Arc<Guarded>, shared: Arc<Records>) -> Re
     }
 }
 
-/// What is being deleted and not yet gone from the repository may be on its way with all that surrounds it.
+/// What is being deleted and not yet gone from the repository may be on its way with all that surrounds it; and what is about to go
+/// with it gets no finalizer.
 fn needs_surroundings(record: &MetadataBackupRecord) -> bool {
-    record.metadata.deletion_timestamp.is_some() && !is_gone(record)
+    if record.metadata.deletion_timestamp.is_some() {
+        !is_gone(record)
+    } else {
+        !finalizers::has(&record.metadata, finalizer::RECORD)
+    }
 }
 
 fn cached_location(shared: &Records, name: &str) -> Option<BackupLocation> {

@@ -102,9 +102,11 @@ fn of_answer(code: Option<&str>, status: u16) -> StorageErrorKind {
         "NoSuchBucket" => Kind::BucketMissing,
         "NoSuchKey" | "NotFound" => Kind::Missing,
         "BucketAlreadyExists" | "BucketAlreadyOwnedByYou" | "OperationAborted" => Kind::BucketTaken,
-        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "InvalidClientTokenId" => {
-            Kind::WrongKeys
-        }
+        "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "InvalidToken"
+        | "InvalidTokenId"
+        | "InvalidClientTokenId" => Kind::WrongKeys,
         "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => Kind::Expired,
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
             Kind::WrongRegion
@@ -133,6 +135,7 @@ mod tests {
             (Some("NoSuchBucket"), 404, StorageErrorKind::BucketMissing),
             (Some("NoSuchKey"), 404, StorageErrorKind::Missing),
             (Some("InvalidAccessKeyId"), 403, StorageErrorKind::WrongKeys),
+            (Some("InvalidTokenId"), 403, StorageErrorKind::WrongKeys),
             (Some("SignatureDoesNotMatch"), 403, StorageErrorKind::WrongKeys),
             (Some("ExpiredToken"), 400, StorageErrorKind::Expired),
             (Some("AccessDenied"), 403, StorageErrorKind::AccessDenied),

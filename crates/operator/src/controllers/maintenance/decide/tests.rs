@@ -16,7 +16,8 @@ fn location(changes: &[(&str, Value)]) -> BackupLocation {
         "spec": {"url": "http://h", "bucketName": "b", "credentials": "c"},
         "status": {"initStatus": "Completed", "observedGeneration": 1, "repositoryId": "r1", "credentialsVersion": "5",
             "initTime": Timestamp::UNIX_EPOCH.to_string(), "lastValidationTime": at(0).to_string(),
-            "lastPrune": {"time": at(-3600).to_string()}},
+            "lastPrune": {"time": at(-3600).to_string()},
+            "lastCheck": {"time": at(-3600).to_string(), "result": "Passed"}},
     });
     for (pointer, value) in changes {
         let (parent, key) = pointer.rsplit_once('/').unwrap();

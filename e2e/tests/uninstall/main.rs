@@ -1,8 +1,14 @@
-//! Runs last: uninstalls the chart in the order that is worst, installs it again, and removes all of it. Nothing may hang, and
-//! no snapshot may go.
+//! Runs last, since it takes the CRDs away: uninstalls the chart in the order that is worst, installs it again, and removes all of it;
+//! upgrades from the first chart; takes KubeDR 0.x over. Nothing may hang, and no record and no snapshot may go.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
+
+mod takeover;
+mod upgrade;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -16,6 +22,14 @@ const RECORDS: &str = "metadatabackuprecords";
 const FINALIZER: &str = "mbr.finalizers.kubedr.catalogicsoftware.com";
 /// As many as a policy keeps by default, and more.
 const MANY: u32 = 200;
+/// Who write them.
+const WRITERS: u32 = 8;
+
+/// Holds off the other tests: each has all of the cluster.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn crds() -> Result<Vec<String>> {
     let crds = Cluster::get().kubectl(&["get", "crd", "--output=name"])?;
@@ -31,16 +45,20 @@ fn leave_behind(namespace: &str, records: u32) -> Result<()> {
         "spec": { "url": "http://127.0.0.1:1", "bucketName": "last", "credentials": "last" },
     });
     api.apply(&format!("{}/last", resource(namespace, "backuplocations")), &location)?;
-    for number in 0..records {
+    let leave = |number: u32| {
         let id = format!("{number:08x}");
         let record = json!({
             "apiVersion": version, "kind": "MetadataBackupRecord",
             "metadata": { "name": format!("mbr-{id}"), "finalizers": [FINALIZER] },
             "spec": { "backuploc": "last", "policy": "last", "snapshotId": id },
         });
-        api.apply(&format!("{}/mbr-{id}", resource(namespace, RECORDS)), &record)?;
-    }
-    Ok(())
+        api.apply(&format!("{}/mbr-{id}", resource(namespace, RECORDS)), &record).map(drop)
+    };
+    std::thread::scope(|scope| {
+        let share = |first: u32| (first..records).step_by(WRITERS as usize).try_for_each(leave);
+        let writers: Vec<_> = (0..WRITERS).map(|first| scope.spawn(move || share(first))).collect();
+        writers.into_iter().try_for_each(|writer| writer.join().expect("a writer does not panic"))
+    })
 }
 
 /// Uninstalls the release of a namespace, which must be done within two minutes.
@@ -114,12 +132,50 @@ fn go_while_the_storage_is_away(t: &Case) -> Result<()> {
     Ok(())
 }
 
-/// The commands of docs/install.md for a release whose hook cannot run.
-fn without_the_hook() -> Result<String> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/install.md");
+/// A backup, and records whose kind is deleted and then, when it is there again, their namespace, while an operator runs and the storage
+/// is away.
+fn go_with_namespace_or_crd(t: &Case) -> Result<()> {
+    let mut s3 = OwnS3::up()?;
+    t.apply_location(s3.location())?;
+    t.apply_policy(json!({}))?;
+    t.await_initialised()?;
+    t.await_scheduled()?;
+    Run::succeed(t, "a")?;
+    let before = snapshots(&s3.restic(t));
+    s3.stop();
+    leave_behind(t.namespace(), MANY)?;
+    let crd = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/metadatabackuprecords.kubedr.catalogicsoftware.com";
+    t.api().delete(crd)?;
+    until("the CRD is gone", seconds(180), || {
+        let found = t.api().find(crd)?;
+        ensure!(found.is_none(), "its status: {}", found.unwrap_or_default()["status"]);
+        Ok(())
+    })?;
+
+    Release::shared().upgrade(&[])?;
+    until("records are served again", seconds(30), || records(t.namespace()))?;
+    leave_behind(t.namespace(), MANY)?;
+    delete_namespace(t.namespace(), seconds(180))?;
+    follow(&command_of("install.md", "clusterrolebinding")?.replace("kubedr-system", t.namespace()))?;
+    let role = format!("/apis/rbac.authorization.k8s.io/v1/clusterroles/kubedr-operator-{}", t.namespace());
+    ensure!(t.api().find(&role)?.is_none(), "the ClusterRole is still there");
+    s3.start()?;
+    let after = snapshots(&s3.restic(t));
+    ensure!(before.len() == 1 && after == before, "snapshots before: {before:?}, after: {after:?}");
+    Ok(())
+}
+
+/// The blocks of a page of the documentation that only this test can run.
+fn blocks_of(page: &str) -> Result<Vec<String>> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
     let page = std::fs::read_to_string(page)?;
-    let mut commands = page.split("```text\n").filter_map(|rest| rest.split("```").next());
-    Ok(commands.find(|command| command.contains("--no-hooks")).context("no such commands")?.to_owned())
+    let blocks = page.split("```text\n").skip(1).filter_map(|rest| rest.split("```").next());
+    Ok(blocks.map(str::to_owned).collect())
+}
+
+/// The one of them that has this part.
+fn command_of(page: &str, part: &str) -> Result<String> {
+    blocks_of(page)?.into_iter().find(|command| command.contains(part)).context("no such commands")
 }
 
 fn follow(commands: &str) -> Result<()> {
@@ -131,7 +187,7 @@ fn follow(commands: &str) -> Result<()> {
     Ok(())
 }
 
-/// Uninstalls, installs again, uninstalls without the hook, and removes what is left.
+/// Uninstalls, installs again, uninstalls without the hook, and removes the namespace.
 fn go_come_and_go() -> Result<()> {
     let cluster = Cluster::get();
     let _installed = Release::shared();
@@ -145,12 +201,17 @@ fn go_come_and_go() -> Result<()> {
     // what is left belongs to the same release: no --take-ownership is needed
     Release::shared().upgrade(&[])?;
     leave_behind(SHARED_NAMESPACE, 20)?;
-    follow(&without_the_hook()?)?;
+    follow(&command_of("install.md", "--no-hooks")?)?;
     let (left, guarded) = records(SHARED_NAMESPACE)?;
     ensure!(left >= 20 && guarded == 0, "{left} records, {guarded} of them with a finalizer");
 
     // the namespace before the objects and the CRDs, and no operator to help
-    delete_namespace(SHARED_NAMESPACE, seconds(90))?;
+    delete_namespace(SHARED_NAMESPACE, seconds(90))
+}
+
+/// Removes what is left of all releases.
+fn go_for_good() -> Result<()> {
+    let cluster = Cluster::get();
     for crd in crds()? {
         cluster.kubectl(&["delete", &crd, "--timeout=60s"])?;
     }
@@ -160,9 +221,15 @@ fn go_come_and_go() -> Result<()> {
     })
 }
 
-// One test, for the second half takes the CRDs away.
+// One test, for at last the CRDs go, which both halves need until then.
 #[test]
 fn the_chart_goes_and_comes_in_any_order_and_nothing_hangs() {
-    case_with_operator("goodbye", &[], go_while_the_storage_is_away);
-    go_come_and_go().expect("the chart can be removed");
+    let _alone = alone();
+    let _installed = Release::shared();
+    case_with_operator("farewell", &[], go_with_namespace_or_crd);
+    thread::scope(|scope| {
+        scope.spawn(|| case_with_operator("goodbye", &[], go_while_the_storage_is_away));
+        go_come_and_go().expect("the chart can be removed");
+    });
+    go_for_good().expect("the CRDs can be removed");
 }

@@ -1,0 +1,127 @@
+//! `list backups`.
+
+use bytesize::ByteSize;
+use kubedr_repo::{Repository, Snapshot};
+use serde::Serialize;
+
+use crate::{
+    answer::Answer,
+    backups::{Backup, utc, yes_or_no},
+    failure::Failure,
+    progress::Progress,
+    storage::Storage,
+    table::{Table, numbers, words},
+    terminal::Screen,
+};
+
+/// Digits of a cluster's UID that a table shows.
+const CLUSTER_DIGITS: usize = 8;
+
+/// What is in a repository.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listing {
+    /// The repository, without secrets.
+    repository: String,
+    /// The repository's own id.
+    repository_id: String,
+    /// Backups, oldest first.
+    backups: Vec<Backup>,
+    /// Snapshots that hold no etcd database.
+    other_snapshots: usize,
+    /// Snapshots that cannot be read.
+    unreadable: Vec<Unreadable>,
+}
+
+/// A snapshot that cannot be read.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Unreadable {
+    id: String,
+    error: String,
+}
+
+/// Lists the backups that have all these tags.
+pub fn backups(storage: &Storage, tags: &[String]) -> Result<Answer, Failure> {
+    let progress = Progress::begin("reading the repository");
+    let listing = look(&storage.open()?, tags)?;
+    drop(progress);
+    let failure = listing.failure();
+    Ok(Answer::new(listing.render(Screen::stdout()), &listing)?.with_failure(failure))
+}
+
+fn look(repository: &Repository, tags: &[String]) -> Result<Listing, Failure> {
+    let mut snapshots = repository.snapshots()?;
+    snapshots.retain(|snapshot| tags.iter().all(|tag| snapshot.tags.contains(tag)));
+    let ids: Vec<_> = snapshots.iter().map(|snapshot: &Snapshot| snapshot.id.clone()).collect();
+    let mut listing = Listing {
+        repository: repository.url().to_owned(),
+        repository_id: repository.id().to_owned(),
+        backups: Vec::new(),
+        other_snapshots: 0,
+        unreadable: Vec::new(),
+    };
+    for (snapshot, contents) in snapshots.iter().zip(repository.contents(&ids)?) {
+        match contents {
+            Ok(contents) if contents.etcd => listing.backups.push(Backup::new(snapshot, contents)),
+            Ok(_) => listing.other_snapshots += 1,
+            Err(error) => listing
+                .unreadable
+                .push(Unreadable { id: snapshot.id.to_string(), error: Failure::from(error).to_string() }),
+        }
+    }
+    Ok(listing)
+}
+
+impl Listing {
+    fn failure(&self) -> Option<Failure> {
+        let first = self.unreadable.first()?;
+        Some(Failure::Repository(format!(
+            "{} of the snapshots cannot be read, the first of them `{}`: {}; `kubedrctl check` tells more",
+            self.unreadable.len(),
+            first.id,
+            first.error
+        )))
+    }
+
+    fn render(&self, screen: Screen) -> String {
+        let mut text = if self.backups.is_empty() {
+            format!("no backups in `{}`\n", self.repository)
+        } else {
+            self.table().render(screen)
+        };
+        if self.other_snapshots > 0 {
+            text += &format!(
+                "\nsnapshots without an etcd database, which restic shows: {}\n",
+                self.other_snapshots
+            );
+        }
+        text
+    }
+
+    fn table(&self) -> Table<7> {
+        let mut table = Table::new([
+            words("ID", 0),
+            words("TIME (UTC)", 0),
+            words("POLICY", 1),
+            words("CLUSTER", 4),
+            words("HOST", 5),
+            numbers("SIZE", 2),
+            words("CERTIFICATES", 3),
+        ]);
+        let none = "-".to_owned();
+        for backup in &self.backups {
+            let cluster = backup.cluster.as_ref().unwrap_or(&none);
+            table.push([
+                kubedr_api::short_snapshot_id(&backup.id).into(),
+                utc(backup.time).into(),
+                backup.policy.as_ref().unwrap_or(&none).into(),
+                cluster.get(..CLUSTER_DIGITS).unwrap_or(cluster).into(),
+                (&backup.host).into(),
+                ByteSize(backup.size).to_string().into(),
+                yes_or_no(backup.certificates).into(),
+            ]);
+        }
+        table
+    }
+}

@@ -1,0 +1,7 @@
+//! `kubedrctl`: see [`kubedrctl`].
+
+use std::process::exit;
+
+fn main() {
+    exit(kubedrctl::main());
+}

@@ -1,0 +1,63 @@
+//! `restore`.
+
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use kubedr_restore::{Existing, Request, RestoreDone, refuse_existing};
+
+use crate::{
+    answer::Answer,
+    backups::{snapshot_name, utc},
+    failure::Failure,
+    progress::Progress,
+    storage::Storage,
+    terminal::plain,
+};
+
+/// What to restore, and to where.
+pub struct Wanted {
+    /// Id or name of the backup.
+    pub name: String,
+    /// Tags that it must have.
+    pub tags: Vec<String>,
+    /// Directory that gets `data`.
+    pub target: PathBuf,
+    /// What becomes of a `data` that is there.
+    pub existing: Existing,
+}
+
+/// Brings a backup back. A target that is in use is refused before anything is asked of the repository.
+pub fn restore(storage: &Storage, wanted: Wanted) -> Result<Answer, Failure> {
+    let Wanted { name, tags, target, existing } = wanted;
+    refuse_existing(existing, &target)?;
+    let progress = Progress::begin("opening the repository");
+    let repository = storage.open()?;
+    let watch = Some(progress.watch("restoring"));
+    let request = Request { snapshot: snapshot_name(&name), tags, target, existing, watch };
+    let done = kubedr_restore::restore(&repository, &request)?;
+    drop(progress);
+    Answer::new(render(&done), &done)
+}
+
+fn render(done: &RestoreDone) -> String {
+    let policy = done.tags.iter().find_map(|tag| tag.strip_prefix("policy="));
+    let policy = policy.map(|policy| format!(", policy {}", plain(policy))).unwrap_or_default();
+    let database = done.etcd_snapshot.display();
+    let mut text = format!(
+        "restored {} of {} UTC{policy}: {} in {} files\n  {database}\n",
+        kubedr_api::short_snapshot_id(&done.snapshot_id),
+        utc(done.time),
+        ByteSize(done.bytes),
+        done.files
+    );
+    if let Some(certificates) = &done.certificates {
+        text += &format!("  {}/\n", certificates.display());
+    }
+    if !done.metadata_not_set.is_empty() {
+        text += &format!("note: {}\n", done.warning());
+    }
+    text + &format!(
+        "next, on each etcd member: etcdutl snapshot restore {database} --data-dir NEW-DIR --bump-revision 1000000000 \
+         --mark-compacted\n"
+    )
+}
