@@ -53,7 +53,11 @@ pub fn backups(storage: &Storage, tags: &[String]) -> Result<Answer, Failure> {
 }
 
 fn look(repository: &Repository, tags: &[String]) -> Result<Listing, Failure> {
-    let mut snapshots = repository.snapshots()?;
+    // A damaged one hides no other. Its tags cannot be asked.
+    let kubedr_repo::Listing { mut snapshots, unreadable } = repository.listing()?;
+    let listed = unreadable
+        .into_iter()
+        .map(|(id, error)| Unreadable { id: id.to_string(), error: Failure::from(error).to_string() });
     snapshots.retain(|snapshot| tags.iter().all(|tag| snapshot.tags.contains(tag)));
     let ids: Vec<_> = snapshots.iter().map(|snapshot: &Snapshot| snapshot.id.clone()).collect();
     let mut listing = Listing {
@@ -61,7 +65,7 @@ fn look(repository: &Repository, tags: &[String]) -> Result<Listing, Failure> {
         repository_id: repository.id().to_owned(),
         backups: Vec::new(),
         other_snapshots: 0,
-        unreadable: Vec::new(),
+        unreadable: listed.collect(),
     };
     for (snapshot, contents) in snapshots.iter().zip(repository.contents(&ids)?) {
         match contents {
