@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use bytesize::ByteSize;
-use kubedr_repo::{Repository, Snapshot};
+use kubedr_repo::{Error, Repository, Snapshot, SnapshotId};
 use serde::Serialize;
 
 use crate::{
@@ -43,6 +43,12 @@ struct Unreadable {
     error: String,
 }
 
+impl Unreadable {
+    fn new(id: &SnapshotId, error: Error) -> Self {
+        Self { id: id.to_string(), error: Failure::from(error).to_string() }
+    }
+}
+
 /// Lists the backups that have all these tags.
 pub fn backups(storage: &Storage, tags: &[String]) -> Result<Answer, Failure> {
     let progress = Progress::begin("reading the repository");
@@ -53,11 +59,8 @@ pub fn backups(storage: &Storage, tags: &[String]) -> Result<Answer, Failure> {
 }
 
 fn look(repository: &Repository, tags: &[String]) -> Result<Listing, Failure> {
-    // A damaged one hides no other. Its tags cannot be asked.
-    let kubedr_repo::Listing { mut snapshots, unreadable } = repository.listing()?;
-    let listed = unreadable
-        .into_iter()
-        .map(|(id, error)| Unreadable { id: id.to_string(), error: Failure::from(error).to_string() });
+    let found = repository.listing()?;
+    let mut snapshots = found.snapshots;
     snapshots.retain(|snapshot| tags.iter().all(|tag| snapshot.tags.contains(tag)));
     let ids: Vec<_> = snapshots.iter().map(|snapshot: &Snapshot| snapshot.id.clone()).collect();
     let mut listing = Listing {
@@ -65,15 +68,13 @@ fn look(repository: &Repository, tags: &[String]) -> Result<Listing, Failure> {
         repository_id: repository.id().to_owned(),
         backups: Vec::new(),
         other_snapshots: 0,
-        unreadable: listed.collect(),
+        unreadable: found.unreadable.into_iter().map(|(id, error)| Unreadable::new(&id, error)).collect(),
     };
     for (snapshot, contents) in snapshots.iter().zip(repository.contents(&ids)?) {
         match contents {
             Ok(contents) if contents.etcd => listing.backups.push(Backup::new(snapshot, contents)),
             Ok(_) => listing.other_snapshots += 1,
-            Err(error) => listing
-                .unreadable
-                .push(Unreadable { id: snapshot.id.to_string(), error: Failure::from(error).to_string() }),
+            Err(error) => listing.unreadable.push(Unreadable::new(&snapshot.id, error)),
         }
     }
     Ok(listing)

@@ -253,7 +253,7 @@ fn policy(
     if paused {
         return PolicyStatus { state: PolicyState::Paused, ..told };
     }
-    let due = Due::of(&policy, object);
+    let due = Due::of(&policy);
     told.next_run = due.as_ref().and_then(|due| due.timetable.next_due(due.since, now));
     told.state = match status.backup_status {
         Some(Phase::Initializing) => PolicyState::Running,
@@ -288,23 +288,27 @@ struct Due {
     timetable: Timetable,
     /// Since when the schedule counts, or when the last run began.
     since: Timestamp,
+    /// How late a backup may begin.
+    grace: SignedDuration,
 }
 
 impl Due {
-    fn of(policy: &MetadataBackupPolicy, object: &DynamicObject) -> Option<Self> {
-        let text = |pointer: &str| object.data.pointer(pointer).and_then(|value| value.as_str());
-        let timetable = Timetable::new(&policy.spec.schedule, text("/spec/timeZone")).ok()?;
-        let began = policy.status.as_ref().and_then(|status| status.last_run.as_ref());
+    fn of(policy: &MetadataBackupPolicy) -> Option<Self> {
+        let (spec, status) = (&policy.spec, policy.status.as_ref());
+        let timetable = Timetable::new(&spec.schedule, spec.time_zone.as_deref()).ok()?;
+        let may_wait = SignedDuration::from_secs(spec.starting_deadline_seconds.unwrap_or_default().max(0));
+        let began = status.and_then(|status| status.last_run.as_ref());
         let began =
             time(began.map(|run| run.start_time.as_str())).and_then(|time| time.checked_add(CLOCKS).ok());
         let created = policy.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        let since = time(text("/status/activeSchedule/since")).or(created);
-        Some(Self { timetable, since: began.max(since)? })
+        let active = status.and_then(|status| status.active_schedule.as_ref());
+        let since = time(active.map(|active| active.since.as_str())).or(created);
+        Some(Self { timetable, since: began.max(since)?, grace: GRACE.saturating_add(may_wait) })
     }
 
     /// When a backup was due that should have begun by now and has not.
     fn missed(&self, now: Timestamp) -> Option<Timestamp> {
-        self.timetable.last_due(self.since, now.checked_sub(GRACE).ok()?)
+        self.timetable.last_due(self.since, now.checked_sub(self.grace).ok()?)
     }
 }
 

@@ -3,9 +3,10 @@
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
+    sync::{Arc, Mutex},
 };
 
-use kubedr_repo::{Error, Location, Repository};
+use kubedr_repo::{CheckDepth, Error, Location, Progress, Repository, Watch};
 use kubedr_testing::Restic;
 use tempfile::TempDir;
 
@@ -91,4 +92,27 @@ fn a_target_that_cannot_be_written_is_an_error_that_names_it() {
     let error = repository.restore("latest", target.path()).unwrap_err();
     assert!(matches!(error, Error::Target { .. }), "{error}");
     assert!(error.to_string().contains(&target.path().join("data").display().to_string()), "{error}");
+}
+
+#[test]
+fn whoever_watches_is_told_of_every_byte_that_is_written_or_read() {
+    let (_directory, repository) = local();
+    let content = database(500, 4);
+    repository.backup(request(sources(&content, b"tar"))).unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let watch: Watch = Arc::new({
+        let told = told.clone();
+        move |progress| told.lock().unwrap().push(progress)
+    });
+    let target = TempDir::new().unwrap();
+    let restored = repository.restore_watched("latest", target.path(), &watch).unwrap();
+    let restoring = std::mem::take(&mut *told.lock().unwrap());
+    assert_eq!(restoring.first(), Some(&Progress { done: 0, total: restored.bytes }));
+    assert_eq!(restoring.last(), Some(&Progress { done: restored.bytes, total: restored.bytes }));
+    assert!(restoring.is_sorted_by_key(|progress| progress.done));
+
+    assert!(repository.check_watched(CheckDepth::ReadData, &watch).unwrap().is_ok());
+    let checking = told.lock().unwrap();
+    let most = checking.iter().max_by_key(|progress| progress.done).unwrap();
+    assert!(most.total > 0 && most.done == most.total, "{most:?}");
 }
