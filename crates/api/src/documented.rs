@@ -15,7 +15,9 @@ fn read(path: &Path) -> String {
 fn troubleshooting() -> String {
     let page = read(&docs().join("troubleshooting.md"));
     let targets = page.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
-    let linked: BTreeSet<_> = targets.filter(|target| target.ends_with(".md")).collect();
+    let linked: BTreeSet<_> = targets
+        .filter(|target| Path::new(target).extension().is_some_and(|extension| extension == "md"))
+        .collect();
     let others: String = linked.into_iter().map(|target| read(&docs().join(target))).collect();
     page.clone() + &others
 }

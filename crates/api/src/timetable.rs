@@ -100,12 +100,14 @@ fn in_fields(schedule: &str) -> &str {
     }
 }
 
+/// Names of months and weekdays, three letters each.
+const MONTHS: &str = "janfebmaraprmayjunjulaugsepoctnovdec";
+const WEEKDAYS: &str = "sunmontuewedthufrisat";
+
 impl Calendar {
     fn new(schedule: &str, zone: TimeZone) -> Option<Self> {
         let fields: Vec<&str> = schedule.split_ascii_whitespace().collect();
         let [minute, hour, day, month, weekday] = fields[..] else { return None };
-        const MONTHS: &str = "janfebmaraprmayjunjulaugsepoctnovdec";
-        const WEEKDAYS: &str = "sunmontuewedthufrisat";
         let (days, every_day) = set(day, 1, 31, "")?;
         let (weekdays, every_weekday) = set(weekday, 0, 6, WEEKDAYS)?;
         Some(Self {
@@ -173,8 +175,8 @@ fn contains(set: u64, value: i8) -> bool {
 fn set(field: &str, low: u32, high: u32, names: &str) -> Option<(u64, bool)> {
     let value = |text: &str| {
         let text = text.to_ascii_lowercase();
-        let named = || (text.len() == 3).then(|| names.find(&text)).flatten().filter(|at| at % 3 == 0);
-        text.parse().ok().or_else(|| Some(low + u32::try_from(named()? / 3).ok()?))
+        let by_name = || (text.len() == 3).then(|| names.find(&text)).flatten().filter(|at| at % 3 == 0);
+        text.parse().ok().or_else(|| Some(low + u32::try_from(by_name()? / 3).ok()?))
     };
     let (mut values, mut star) = (0, false);
     for item in field.split(',') {

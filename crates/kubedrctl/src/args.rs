@@ -1,4 +1,5 @@
 //! Flags and environment. Nothing else in this crate reads the environment.
+#![allow(clippy::doc_markdown, reason = "clap prints it as it stands")]
 
 use std::{env, path::PathBuf, time::Duration};
 

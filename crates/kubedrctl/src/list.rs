@@ -1,5 +1,7 @@
 //! `list backups`.
 
+use std::fmt::Write as _;
+
 use bytesize::ByteSize;
 use kubedr_repo::{Error, Repository, Snapshot, SnapshotId};
 use serde::Serialize;
@@ -96,8 +98,9 @@ impl Listing {
             self.table().render(screen)
         };
         if self.other_snapshots > 0 {
-            text += &format!(
-                "\nsnapshots without an etcd database, which restic shows: {}\n",
+            let _ = writeln!(
+                text,
+                "\nsnapshots without an etcd database, which restic shows: {}",
                 self.other_snapshots
             );
         }

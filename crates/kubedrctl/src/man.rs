@@ -35,7 +35,7 @@ pub fn man(dir: &Path) -> Result<Answer, Failure> {
             clap_mangen::Man::new(command.clone()).generate_to(dir).map_err(|cause| failed(dir, &cause))?;
         pages.push(page.display().to_string());
     }
-    let text = pages.iter().map(|page| format!("{page}\n")).collect();
+    let text = pages.join("\n") + "\n";
     Answer::new(text, &json!({ "pages": pages }))
 }
 

@@ -1,5 +1,6 @@
 //! `restore`.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
@@ -51,10 +52,10 @@ fn render(done: &RestoreDone) -> String {
         done.files
     );
     if let Some(certificates) = &done.certificates {
-        text += &format!("  {}/\n", certificates.display());
+        let _ = writeln!(text, "  {}/", certificates.display());
     }
     if !done.metadata_not_set.is_empty() {
-        text += &format!("note: {}\n", done.warning());
+        let _ = writeln!(text, "note: {}", done.warning());
     }
     text + &format!(
         "next, on each etcd member: etcdutl snapshot restore {database} --data-dir NEW-DIR --bump-revision 1000000000 \

@@ -1,5 +1,7 @@
 //! `show`.
 
+use std::fmt::Write as _;
+
 use bytesize::ByteSize;
 use serde::Serialize;
 
@@ -65,5 +67,9 @@ fn render(shown: &Shown) -> String {
         ("Repository", repository.clone()),
         ("Repository id", repository_id.clone()),
     ];
-    lines.into_iter().map(|(name, value)| format!("{name:<15}{}\n", plain(&value))).collect()
+    lines.into_iter().fold(String::new(), |mut text, (name, value)| {
+        // Writing into a String cannot fail.
+        let _ = writeln!(text, "{name:<15}{}", plain(&value));
+        text
+    })
 }

@@ -3,11 +3,14 @@
 mod location;
 mod policy;
 mod repository;
+mod watched;
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use jiff::Timestamp;
+use kubedr_api::{BackupLocation, MetadataBackupPolicy};
+use watched::Watched;
 
 /// The operator's controllers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,15 +72,19 @@ pub struct Metrics {
     reconciled: [AtomicU64; ControllerName::ALL.len()],
     failed: [AtomicU64; ControllerName::ALL.len()],
     /// Whether each location is available, and what is known of its repository.
-    pub locations: location::Locations,
+    pub locations: Watched<BackupLocation>,
     /// What each policy's backups come to.
-    pub policies: policy::Policies,
+    pub policies: Watched<MetadataBackupPolicy>,
 }
 
 impl Metrics {
-    /// Whether this replica leads.
+    /// Whether this replica leads. The one that does tells of policies and locations.
     pub fn set_leader(&self, leads: bool) {
         self.leader.store(leads, Relaxed);
+        if !leads {
+            self.policies.forget();
+            self.locations.forget();
+        }
     }
 
     /// Counts a reconcile.
@@ -116,8 +123,10 @@ impl Metrics {
         family("kubedr_operator_reconciles_total", help, "counter", &samples);
         let now = Timestamp::now();
         self.policies.write(now, &mut family);
-        family(location::NAME, location::HELP, "gauge", &self.locations.samples());
-        self.locations.all(|locations| repository::write(locations, now, &mut family));
+        self.locations.all(|locations| {
+            family(location::NAME, location::HELP, "gauge", &location::samples(locations));
+            repository::write(locations, now, &mut family);
+        });
         text
     }
 

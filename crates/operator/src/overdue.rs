@@ -17,7 +17,7 @@ const CLOCKS: SignedDuration = SignedDuration::from_mins(1);
 #[must_use]
 pub fn is_backup_overdue(policy: &MetadataBackupPolicy, now: Timestamp) -> Option<bool> {
     let spec = &policy.spec;
-    let timetable = Timetable::new(&spec.schedule, None).ok()?;
+    let timetable = Timetable::new(&spec.schedule, spec.time_zone.as_deref()).ok()?;
     let status = policy.status.clone().unwrap_or_default();
     if spec.suspend || status.backup_status == Some(Phase::Initializing) {
         return Some(false);
@@ -29,7 +29,8 @@ pub fn is_backup_overdue(policy: &MetadataBackupPolicy, now: Timestamp) -> Optio
     };
     let last = status.last_run.and_then(|run| time(&run.start_time));
     let last = last.and_then(|last| last.checked_add(CLOCKS).ok());
-    let until = now.checked_sub(BACKUP_GRACE).ok()?;
+    let may_wait = SignedDuration::from_secs(spec.starting_deadline_seconds.unwrap_or_default().max(0));
+    let until = now.checked_sub(BACKUP_GRACE.saturating_add(may_wait)).ok()?;
     Some(timetable.last_due(since.max(last.unwrap_or(since)), until).is_some())
 }
 
@@ -129,6 +130,18 @@ mod tests {
             overdue("*/5 * * * *", last, now, &json!({"/status/backupStatus": "Initializing"})),
             Some(false)
         );
+    }
+
+    #[test]
+    fn a_time_zone_and_a_time_to_begin_are_heeded() {
+        let daily = |now, changes| overdue("0 1 * * *", "2026-03-01T00:00:04Z", now, &changes);
+        let berlin = json!({"/spec/timeZone": "Europe/Berlin"});
+        assert_eq!(daily("2026-03-02T00:09:59Z", berlin.clone()), Some(false));
+        assert_eq!(daily("2026-03-02T00:10:00Z", berlin), Some(true));
+        let patient = json!({"/spec/startingDeadlineSeconds": 3600,
+            "/status/activeSchedule/since": "2026-03-01T12:00:00Z"});
+        assert_eq!(daily("2026-03-02T02:09:59Z", patient.clone()), Some(false));
+        assert_eq!(daily("2026-03-02T02:10:00Z", patient), Some(true));
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub async fn serve(args: Args, shutdown: CancellationToken) -> Result<(), ServeE
             // A process that ended would start afresh, too. But after some bad minutes of the API server the kubelet would wait
             // for up to five more before it starts it again.
             Ok(End::LeaseLost) => {
-                tracing::warn!("the lease was lost and all work was stopped; starting afresh")
+                tracing::warn!("the lease was lost and all work was stopped; starting afresh");
             }
             Ok(End::Asked) => break Ok(()),
             Err(error) => break Err(error),

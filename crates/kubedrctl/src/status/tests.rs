@@ -1,4 +1,5 @@
 //! From objects as the API server gives them to the one screen.
+#![allow(clippy::needless_pass_by_value, reason = "objects are made where they are passed")]
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

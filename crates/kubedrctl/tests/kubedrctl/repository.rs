@@ -9,7 +9,7 @@ use std::{
 
 use kubedr_repo::{Location, LockHolder, LockMode, LockOptions, Repository};
 use kubedr_testing::{S3Server, assert_success, text};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fixture::{Ctl, PASSWORD};
 
@@ -156,6 +156,22 @@ fn damage_is_told_and_is_a_failure() {
     assert!(text(&output.stdout).contains("DAMAGED in"), "{}", text(&output.stdout));
     let said = ctl.fails(4, &["restore", "--targetdir", ctl.path("t").to_str().unwrap(), ctl.ids[0].short()]);
     assert!(said.contains("damaged"), "{said}");
+}
+
+#[test]
+fn a_damaged_snapshot_is_named_and_the_others_are_listed_and_restored() {
+    let ctl = Ctl::local();
+    let file = ctl.path("repository/snapshots").join(ctl.ids[0].as_str());
+    fs::remove_file(&file).unwrap();
+    fs::write(file, "damaged").unwrap();
+    let said = ctl.fails(4, &["list", "backups"]);
+    assert!(said.contains("1 of the snapshots cannot be read, the first of them `FULL-ID-1`"), "{said}");
+    let listing: Value = serde_json::from_slice(&ctl.run(&["list", "backups", "-o", "json"]).stdout).unwrap();
+    assert_eq!(
+        (&listing["backups"][0]["id"], &listing["otherSnapshots"]),
+        (&json!(ctl.ids[1].as_str()), &json!(1))
+    );
+    ctl.ok(&["restore", "--targetdir", ctl.path("t").to_str().unwrap(), ctl.ids[1].short()]);
 }
 
 #[test]

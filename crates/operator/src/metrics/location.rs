@@ -1,44 +1,28 @@
 //! Whether each location is available, as its status says.
 
-use std::sync::OnceLock;
-
 use kube::ResourceExt;
-use kube::core::DeserializeGuard;
-use kube::runtime::reflector::Store;
 use kubedr_api::{BackupLocation, BackupLocationStatus, ConditionType, Phase};
 
-use super::Sample;
+use super::{Sample, Watched};
 
 /// Name of the metric.
 pub const NAME: &str = "kubedr_location_available";
 /// What it means.
 pub const HELP: &str = "1 if the location was initialised and its storage answered when last asked, 0 if not; absent until it is known.";
 
-/// The locations as their controller watches them: one that is gone is gone from here too.
-type Watched = Store<DeserializeGuard<BackupLocation>>;
-
-/// What the metric is read from.
-#[derive(Debug, Default)]
-pub struct Locations(OnceLock<Watched>);
-
-impl Locations {
-    /// From now on the metric tells of these. There is one watch in the life of an operator: a second one is not taken.
-    pub fn watch(&self, locations: Watched) {
-        let _ = self.0.set(locations);
-    }
-
+impl Watched<BackupLocation> {
     /// Hands the locations that there are to `look`, by name.
     pub fn all<T>(&self, look: impl FnOnce(&[&BackupLocation]) -> T) -> T {
-        let all = self.0.get().map(Store::state).unwrap_or_default();
+        let all = self.state();
         let mut readable: Vec<_> = all.iter().filter_map(|guarded| guarded.0.as_ref().ok()).collect();
         readable.sort_unstable_by_key(|location| location.name_any());
         look(&readable)
     }
+}
 
-    /// A sample for each location of which something is known, by name.
-    pub fn samples(&self) -> Vec<Sample> {
-        self.all(|locations| locations.iter().filter_map(|location| sample(location)).collect())
-    }
+/// A sample for each of these locations of which something is known.
+pub fn samples(locations: &[&BackupLocation]) -> Vec<Sample> {
+    locations.iter().filter_map(|location| sample(location)).collect()
 }
 
 fn sample(location: &BackupLocation) -> Option<Sample> {
@@ -58,6 +42,7 @@ fn is_available(status: &BackupLocationStatus) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use kube::core::DeserializeGuard;
     use kube::runtime::reflector::store;
     use kube::runtime::watcher::Event;
     use serde_json::{Value, json};

@@ -2,19 +2,12 @@
 //!
 //! None is kept here: after a restart none is lower than before, and those of a policy that is gone are gone.
 
-use std::sync::OnceLock;
-
 use jiff::Timestamp;
 use kube::ResourceExt;
-use kube::core::DeserializeGuard;
-use kube::runtime::reflector::Store;
 use kubedr_api::{BackupTotals, MetadataBackupPolicy};
 
-use super::Sample;
+use super::{Sample, Watched};
 use crate::overdue::is_backup_overdue;
-
-/// The policies as a controller watches them.
-type Watched = Store<DeserializeGuard<MetadataBackupPolicy>>;
 
 /// A family of metrics: name, help, kind, and its samples for a policy.
 type Family = (&'static str, &'static str, &'static str, fn(&Figures) -> Vec<Sample>);
@@ -55,19 +48,10 @@ const FAMILIES: [Family; 9] = [
     ),
 ];
 
-/// What the metrics are read from.
-#[derive(Debug, Default)]
-pub struct Policies(OnceLock<Watched>);
-
-impl Policies {
-    /// From now on the metrics tell of these. There is one watch in the life of an operator: a second one is not taken.
-    pub fn watch(&self, policies: Watched) {
-        let _ = self.0.set(policies);
-    }
-
+impl Watched<MetadataBackupPolicy> {
     /// Hands each family to `write`.
     pub fn write(&self, now: Timestamp, mut write: impl FnMut(&str, &str, &str, &[Sample])) {
-        let all = self.0.get().map(Store::state).unwrap_or_default();
+        let all = self.state();
         let readable = all.iter().filter_map(|guarded| guarded.0.as_ref().ok());
         let mut figures: Vec<_> = readable.map(|policy| Figures::of(policy, now)).collect();
         figures.sort_unstable_by(|a, b| a.policy.cmp(&b.policy));
@@ -120,6 +104,7 @@ impl Figures {
 
 #[cfg(test)]
 mod tests {
+    use kube::core::DeserializeGuard;
     use kube::runtime::reflector::store;
     use kube::runtime::reflector::store::Writer;
     use kube::runtime::watcher::Event;
@@ -220,5 +205,18 @@ mod tests {
         assert!(!lines(&metrics, "daily").is_empty());
         writer.apply_watcher_event(&Event::Delete(policy("daily", &Value::Null)));
         assert_eq!(lines(&metrics, "daily"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn who_no_longer_leads_tells_of_no_policy_and_who_leads_again_of_those_that_are_there_then() {
+        let (metrics, mut writer) = watching();
+        writer.apply_watcher_event(&Event::Apply(policy("daily", &Value::Null)));
+        metrics.set_leader(false);
+        assert_eq!(lines(&metrics, "daily"), Vec::<String>::new());
+        let (reader, mut writer) = store();
+        metrics.set_leader(true);
+        metrics.policies.watch(reader);
+        writer.apply_watcher_event(&Event::Apply(policy("hourly", &Value::Null)));
+        assert!(!lines(&metrics, "hourly").is_empty() && lines(&metrics, "daily").is_empty());
     }
 }

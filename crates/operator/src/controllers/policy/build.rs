@@ -69,7 +69,6 @@ pub fn build_cron_job(
                     ..JobSpec::default()
                 }),
             },
-            ..CronJobSpec::default()
         }),
         status: None,
     }

@@ -166,7 +166,7 @@ fn active_schedule(
     let since = match known {
         Some(ActiveSchedule { schedule, time_zone, suspend, since: _ }) => {
             let same = (schedule, time_zone, suspend)
-                == (&policy.spec.schedule, &time_zone_of(policy), &policy.spec.suspend);
+                == (&policy.spec.schedule, &policy.spec.time_zone, &policy.spec.suspend);
             if same {
                 return None;
             }
@@ -178,14 +178,10 @@ fn active_schedule(
     };
     Some(ActiveSchedule {
         schedule: policy.spec.schedule.clone(),
-        time_zone: time_zone_of(policy),
+        time_zone: policy.spec.time_zone.clone(),
         suspend: policy.spec.suspend,
         since: since.to_string(),
     })
-}
-
-fn time_zone_of(_policy: &MetadataBackupPolicy) -> Option<String> {
-    None
 }
 
 #[cfg(test)]
