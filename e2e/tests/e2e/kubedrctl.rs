@@ -49,14 +49,16 @@ fn the_status_tells_what_is_wrong_and_a_backup_now_is_one_like_any_other() {
         ensure!(good["policies"][0]["state"] == "ok" && good["policies"][0]["records"] == 1, "{good}");
         ensure!(good["policies"][0]["nextRun"].is_string(), "{good}");
 
-        t.apply_policy(json!({ "spec": { "certsDir": "/none" } }))?;
-        until("the CronJob follows", seconds(30), || contains_all(&t.cron_job()?.to_string(), &["/none"]))?;
+        t.apply_policy(json!({ "spec": { "etcdEndpoint": "https://127.0.0.1:1" } }))?;
+        until("the CronJob follows", seconds(30), || {
+            contains_all(&t.cron_job()?.to_string(), &["https://127.0.0.1:1"])
+        })?;
         let output = kubedrctl(t, &["backup", "now", t.name(), "--wait"])?;
         ensure!(output.status.code() == Some(8), "{}", text(&output.stdout));
-        contains_all(&text(&output.stderr), &["failed:", "/none"])?;
+        contains_all(&text(&output.stderr), &["failed:", "https://127.0.0.1:1"])?;
         let bad = status(t, 8)?;
         ensure!(bad["policies"][0]["state"] == "failed", "{bad}");
-        contains_all(&bad["policies"][0]["problems"].to_string(), &["/none"])?;
+        contains_all(&bad["policies"][0]["problems"].to_string(), &["https://127.0.0.1:1"])?;
         let screen = text(&kubedrctl(t, &["status"])?.stdout);
         contains_all(&screen, &["POLICY", "FAILED", "LOCATION", "operator: ready"])?;
         wrong_input(t)
