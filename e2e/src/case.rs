@@ -302,7 +302,8 @@ impl Case {
     /// The one event that tells how this run ended.
     pub fn only_event_of(&self, run: &Run) -> Result<Event> {
         let mut events = self.events("MetadataBackupPolicy")?;
-        events.retain(|event| event.name.contains(&run.uid));
+        // That it waited for a lock is no end.
+        events.retain(|event| event.name.contains(&run.uid) && event.reason != "WaitingForLock");
         ensure!(events.len() == 1 && events[0].count == 1, "one event expected: {events:?}");
         events.pop().context("an event")
     }
