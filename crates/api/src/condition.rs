@@ -54,6 +54,8 @@ pub enum ConditionReason {
     Reachable,
     /// Location: it could not be looked at; the message says why.
     ValidationFailed,
+    /// Location: the job that was to look at it could not, so that nothing is known of the storage; the message says why.
+    NotValidated,
     /// Location: a snapshot could not be read, so that it is not known whether it is a backup, or a damaged one.
     SnapshotUnreadable,
     /// Location: records and snapshots agree.
@@ -88,6 +90,7 @@ impl ConditionReason {
             Self::LocationReadOnly => "LocationReadOnly",
             Self::Reachable => "Reachable",
             Self::ValidationFailed => "ValidationFailed",
+            Self::NotValidated => "NotValidated",
             Self::SnapshotUnreadable => "SnapshotUnreadable",
             Self::UpToDate => "UpToDate",
             Self::RemovalsWithheld => "RemovalsWithheld",
@@ -126,7 +129,11 @@ pub fn set_condition(
     generation: Option<i64>,
     now: Timestamp,
 ) -> bool {
-    let status = if reason.is_good() { "True" } else { "False" };
+    let status = match reason {
+        ConditionReason::NotValidated => "Unknown",
+        _ if reason.is_good() => "True",
+        _ => "False",
+    };
     let old = conditions.iter().position(|c| c.type_ == type_.as_str()).map(|at| conditions.remove(at));
     let changed = old.as_ref().is_none_or(|c| c.status != status || c.reason != reason.as_str());
     let last_transition_time = match old {

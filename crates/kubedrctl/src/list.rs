@@ -74,6 +74,8 @@ fn look(repository: &Repository, tags: &[String]) -> Result<Listing, Failure> {
         match contents {
             Ok(contents) if contents.etcd => listing.backups.push(Backup::new(snapshot, contents)),
             Ok(_) => listing.other_snapshots += 1,
+            // Deleted while this looked.
+            Err(Error::NoSuchSnapshot { .. }) => {}
             Err(error) => listing.unreadable.push(Unreadable::new(&snapshot.id, error)),
         }
     }

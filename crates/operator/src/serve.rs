@@ -27,6 +27,8 @@ const START_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
 /// Controllers have this long to end what they are at. A reconcile is a handful of short calls.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Giving the lease away has this long. It runs out by itself, and the pod may have more to do.
+const RELEASE: std::time::Duration = std::time::Duration::from_secs(2);
 /// Whether the namespace stays is asked once; a pod that ends has no time to lose.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(3);
 
@@ -192,8 +194,10 @@ async fn lead(
     if tokio::time::timeout(DRAIN, &mut controllers).await.is_err() {
         controllers.abort();
     }
-    if let Err(error) = elector.release(Timestamp::now()).await {
-        tracing::warn!(%error, "the lease could not be released; it runs out by itself");
+    match tokio::time::timeout(RELEASE, elector.release(Timestamp::now())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the lease could not be released; it runs out by itself"),
+        Err(_) => tracing::warn!("the lease could not be released in time; it runs out by itself"),
     }
     Ok(End::Asked)
 }

@@ -123,6 +123,7 @@ const fn is_news(reason: ConditionReason) -> bool {
         | ConditionReason::Reachable
         | ConditionReason::SnapshotUnreadable
         | ConditionReason::ValidationFailed
+        | ConditionReason::NotValidated
         | ConditionReason::UpToDate
         | ConditionReason::RemovalsWithheld
         | ConditionReason::RecordNameTaken

@@ -177,9 +177,11 @@ impl Location {
 /// The region that the host of an S3 location names, as `s3.eu-west-1.amazonaws.com` does.
 #[must_use]
 pub fn region_of_host(url: &str) -> Option<&str> {
+    let url = url.strip_prefix("s3:").unwrap_or(url);
     let host =
         url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', ':']).next().unwrap_or_default();
-    host.strip_prefix("s3.").and_then(|rest| rest.split_once(".amazonaws.com")).map(|(region, _)| region)
+    let (region, _) = host.strip_prefix("s3.")?.split_once(".amazonaws.com")?;
+    Some(region.strip_prefix("dualstack.").unwrap_or(region))
 }
 
 /// Endpoint, bucket and prefix of what follows `s3:`.

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, FileTimes},
     io::{self, BufReader, ErrorKind},
     os::unix::fs::lchown,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -32,8 +32,9 @@ pub fn unpack(archive: &Path, dir: &Path) -> Result<Vec<PathBuf>, UnpackError> {
     let mut directories = Vec::new();
     for entry in reader.entries().map_err(failed(archive))? {
         let mut entry = entry.map_err(failed(archive))?;
-        let path = dir.join(entry.path().map_err(failed(archive))?);
-        if entry.header().entry_type().is_dir() {
+        let is_dir = entry.header().entry_type().is_dir();
+        let path = inside(dir, &entry.path().map_err(failed(archive))?, is_dir)?;
+        if is_dir {
             fs::create_dir_all(&path).map_err(failed(&path))?;
             directories.push((path, entry));
         } else if put(&mut entry, dir, &path).map_err(failed(&path))? == Owner::Kept {
@@ -48,6 +49,18 @@ pub fn unpack(archive: &Path, dir: &Path) -> Result<Vec<PathBuf>, UnpackError> {
         set_time(&path, &entry).map_err(failed(&path))?;
     }
     Ok(kept)
+}
+
+/// Where an entry with this name belongs. Whoever could write to the repository chose the name, and a restore runs as root: nothing
+/// outside of `dir` may be made or given to somebody, neither by its name nor by way of a link that came before.
+fn inside(dir: &Path, name: &Path, is_dir: bool) -> Result<PathBuf, UnpackError> {
+    let path = dir.join(name);
+    let plain = name.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let mut above = path.ancestors().skip(usize::from(!is_dir)).take_while(|above| *above != dir);
+    if plain && !above.any(Path::is_symlink) {
+        return Ok(path);
+    }
+    Err(UnpackError { path, cause: io::Error::other("the archive names a path outside of itself") })
 }
 
 fn set_time(path: &Path, entry: &Entry<'_, BufReader<File>>) -> io::Result<()> {
@@ -109,6 +122,49 @@ mod tests {
         }
         builder.finish().unwrap();
         file
+    }
+
+    /// An archive whose entries have names that the library itself would not write.
+    fn archive_with_names(entries: &[(&str, tar::EntryType, &str)]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut builder = tar::Builder::new(file.reopen().unwrap());
+        for (name, kind, link) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_mode(0o755);
+            header.set_size(0);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+            header.set_cksum();
+            builder.append(&header, io::empty()).unwrap();
+        }
+        builder.finish().unwrap();
+        file
+    }
+
+    #[test]
+    fn nothing_outside_of_the_directory_is_made_or_changed() {
+        use tar::EntryType::{Directory, Regular, Symlink};
+        let target = tempfile::tempdir().unwrap();
+        let outside = target.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        let (away, new) = (outside.display().to_string(), format!("{}/new", outside.display()));
+        let cases: [&[(&str, tar::EntryType, &str)]; 6] = [
+            &[(&new, Regular, "")],
+            &[(&new, Directory, "")],
+            &[("../outside/new", Regular, "")],
+            &[("a/../../outside/new/", Directory, "")],
+            &[("link", Symlink, &away), ("link/new/", Directory, "")],
+            &[("link", Symlink, &away), ("link/new", Regular, "")],
+        ];
+        for (number, entries) in cases.iter().enumerate() {
+            let archive = archive_with_names(entries);
+            let error = unpack(archive.path(), &target.path().join(number.to_string())).unwrap_err();
+            assert!(error.cause.to_string().contains("outside of itself"), "{entries:?}: {error:?}");
+            assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{entries:?}");
+        }
     }
 
     #[test]

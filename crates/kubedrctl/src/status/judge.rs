@@ -268,6 +268,10 @@ fn policy(
             time(status.backup_time.as_deref()).map(|time| format!(" {}", super::render::ago(time, now)));
         told.problems.push(format!("the last backup failed{}: {message}", ago.unwrap_or_default()));
     }
+    let failures = status.totals.as_ref().map_or(0, |totals| totals.consecutive_failures);
+    if told.state == PolicyState::Running && failures > 0 {
+        told.problems.push(format!("backups that failed since the last success: {failures}; one runs now"));
+    }
     if told.state != PolicyState::Running
         && let Some(missed) = due.and_then(|due| due.missed(now))
     {
@@ -348,7 +352,7 @@ fn location(object: &DynamicObject, records: &[DynamicObject], now: Timestamp) -
     }
     told.state = LocationState::Ok;
     // The worst word first.
-    let bad = |type_| condition(&status.conditions, type_).filter(|c| c.status == "False");
+    let bad = |type_| condition(&status.conditions, type_).filter(|c| c.status != "True");
     let damage = status.last_check.filter(|check| check.result == CheckOutcome::Failed);
     let found = [
         (LocationState::Unavailable, bad(ConditionType::Available).map(|c| c.message.clone())),

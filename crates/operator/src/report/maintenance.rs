@@ -88,7 +88,7 @@ fn unavailable(
     let is_news = set_condition(
         &mut conditions,
         ConditionType::Available,
-        ConditionReason::ValidationFailed,
+        ConditionReason::NotValidated,
         message,
         generation,
         ended,
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!((status.snapshots, status.repository_bytes), (Some(7), Some(900)));
         assert_eq!(status.repository_id, None);
         let said: Vec<_> = status.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str())).collect();
-        assert_eq!(said, [("CatalogComplete", "True"), ("Available", "False")]);
+        assert_eq!(said, [("CatalogComplete", "True"), ("Available", "Unknown")]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct Verdict {
 /// After the repository could be looked at.
 pub fn available(known: &BackupLocationStatus, done: &SyncDone, taken: &[Taken], generation: i64) -> Verdict {
     let mut conditions = ours(&known.conditions);
-    let was_away = find(&conditions, ConditionType::Available).is_some_and(|c| c.status == "False");
+    let was_away = find(&conditions, ConditionType::Available).is_some_and(|c| c.status != "True");
     let message = format!("{} answers and the password opens it", done.repository);
     let mut set = |type_, reason, message: &str| {
         set_condition(&mut conditions, type_, reason, message, Some(generation), Timestamp::now())

@@ -443,7 +443,7 @@ async fn reconcile_job(api: &FakeApi, job: &Value) {
 }
 
 #[tokio::test]
-async fn a_look_that_failed_without_a_word_makes_the_location_unavailable_once() {
+async fn a_look_that_failed_without_a_word_leaves_the_storage_unknown_and_is_told_once() {
     let api = cluster();
     put_location(&api, &json!({"status": initialised()}));
     maintain(&api).await;
@@ -455,7 +455,7 @@ async fn a_look_that_failed_without_a_word_makes_the_location_unavailable_once()
     let condition = &api.get(LOCATION)["status"]["conditions"][0];
     assert_eq!(
         (&condition["type"], &condition["status"], &condition["reason"]),
-        (&json!("Available"), &json!("False"), &json!("ValidationFailed"))
+        (&json!("Available"), &json!("Unknown"), &json!("NotValidated"))
     );
     let events = api.all(EVENTS);
     assert_eq!((events.len(), &events[0]["reason"]), (1, &json!("Unavailable")));
