@@ -232,6 +232,19 @@ mod tests {
         S3Options::new("key".into(), "secret".into())
     }
 
+    #[test]
+    fn the_region_is_found_in_each_form_of_the_host_that_aws_has() {
+        let of = |host: &str| region_of_host(&format!("{host}/bucket")).map(str::to_owned);
+        for host in [
+            "https://s3.eu-west-1.amazonaws.com",
+            "s3:s3.eu-west-1.amazonaws.com",
+            "s3.dualstack.eu-west-1.amazonaws.com:443",
+        ] {
+            assert_eq!(of(host).as_deref(), Some("eu-west-1"), "{host}");
+        }
+        assert_eq!(of("s3:https://minio.example.com:9000"), None);
+    }
+
     fn s3(text: &str) -> S3Location {
         match Location::parse(text, Some(options())).unwrap() {
             Location::S3(location) => location,
