@@ -58,7 +58,8 @@ unit: ## the tests that need no cluster; they start etcd and S3 servers of their
 	$(RUN) cargo test --release --workspace --exclude kubedr-e2e
 ifeq ($(S3),minio)
 E2E := --test e2e --test secrets
-# What has nothing to do with S3, and the one test that needs a second account: MinIO's program has no commands that make one.
+# Left out: what has nothing to do with S3; the pages, which `make e2e` runs against the other server; and the one test that needs a
+# second account, since MinIO's program has no commands that make one.
 E2E_SKIP := -- $(patsubst %,--skip %,admission:: guides:: input:: schedule:: chart:: start:: somebody_elses_bucket_is_refused)
 E2E_ARGS = $(if $(filter --,$(ARGS)),$(patsubst --,$(E2E_SKIP),$(ARGS)),$(ARGS) $(E2E_SKIP))
 else
