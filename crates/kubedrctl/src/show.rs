@@ -30,7 +30,7 @@ struct Shown {
 pub fn backup(storage: &Storage, name: &str) -> Result<Answer, Failure> {
     let progress = Progress::begin("reading the repository");
     let repository = storage.open()?;
-    let snapshot = repository.snapshot(&snapshot_name(name))?;
+    let snapshot = kubedr_restore::choose(&repository, &snapshot_name(name), &[])?;
     let contents = repository.contents(std::slice::from_ref(&snapshot.id))?;
     let contents = contents.into_iter().next().ok_or_else(|| {
         Failure::Unexpected(format!("the repository says nothing about the snapshot `{}`", snapshot.id))

@@ -1,6 +1,7 @@
 //! Why a restore failed.
 
 use std::{
+    collections::BTreeSet,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
@@ -42,6 +43,17 @@ pub enum Error {
         url: String,
         /// The tags.
         tags: Vec<String>,
+    },
+    /// `latest` could be the backup of one cluster or of another.
+    #[error(
+        "`latest` is not clear: `{url}` has backups of the clusters {}; say which with `--tag cluster=UID`, or give an id",
+        clusters.iter().map(|uid| format!("`{uid}`")).collect::<Vec<_>>().join(", ")
+    )]
+    SeveralClusters {
+        /// The repository.
+        url: String,
+        /// UIDs of the clusters.
+        clusters: BTreeSet<String>,
     },
     /// The snapshot has no `/data`.
     #[error("the snapshot has no `/data`: it is no backup of KubeDR; choose another one")]
@@ -96,6 +108,7 @@ impl Error {
             | Self::Busy { .. }
             | Self::LacksTag { .. }
             | Self::NoneTagged { .. }
+            | Self::SeveralClusters { .. }
             | Self::NoBackup => ErrorClass::Configuration,
             Self::Target { .. } | Self::Repository(kubedr_repo::Error::Target { .. }) => ErrorClass::Target,
             Self::Unreadable { .. } | Self::WrongHash { .. } | Self::Repository(_) => ErrorClass::Repository,

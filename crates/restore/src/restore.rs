@@ -1,6 +1,7 @@
 //! From a snapshot to files.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, BufReader, Read},
     path::{Path, PathBuf},
@@ -175,9 +176,10 @@ fn fill(
     Ok(Filled { restored, certificates: certificates.exists().then_some(certificates), kept })
 }
 
-/// The snapshot of this name; of several that `latest` could mean, those with all the tags count.
+/// The snapshot of this name; of several that `latest` could mean, those with all the tags count. Backups of several clusters among
+/// them are an error: nobody gets another cluster's etcd by chance.
 pub fn choose(repository: &Repository, name: &str, tags: &[String]) -> Result<Snapshot, Error> {
-    if tags.is_empty() || name != "latest" {
+    if name != "latest" {
         let found = repository.snapshot(name)?;
         return match tags.iter().find(|tag| !found.tags.contains(tag)) {
             None => Ok(found),
@@ -185,8 +187,18 @@ pub fn choose(repository: &Repository, name: &str, tags: &[String]) -> Result<Sn
         };
     }
     let fits = |snapshot: &Snapshot| tags.iter().all(|tag| snapshot.tags.contains(tag));
-    let none = || Error::NoneTagged { url: repository.url().to_owned(), tags: tags.to_vec() };
-    repository.snapshots()?.into_iter().rfind(fits).ok_or_else(none)
+    let mut all: Vec<_> = repository.snapshots()?.into_iter().filter(fits).collect();
+    let url = || repository.url().to_owned();
+    let clusters: BTreeSet<_> =
+        all.iter().filter_map(|one| one.labels().get("cluster").map(|&uid| uid.to_owned())).collect();
+    if clusters.len() > 1 {
+        return Err(Error::SeveralClusters { url: url(), clusters });
+    }
+    match all.pop() {
+        Some(newest) => Ok(newest),
+        None if tags.is_empty() => Ok(repository.snapshot(name)?),
+        None => Err(Error::NoneTagged { url: url(), tags: tags.to_vec() }),
+    }
 }
 
 /// Compares the database with the SHA-256 behind it.

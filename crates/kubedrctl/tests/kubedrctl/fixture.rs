@@ -104,6 +104,11 @@ impl Ctl {
 
     /// So many more backups in the directory.
     pub fn add(&mut self, count: usize) {
+        self.add_tagged(count, &[]);
+    }
+
+    /// So many more with these tags.
+    pub fn add_tagged(&mut self, count: usize, tags: &[&str]) {
         let location = Location::Local(self.path("repository"));
         let repository = Repository::open(&location, &PASSWORD.into()).unwrap();
         for number in 0..count {
@@ -117,7 +122,7 @@ impl Ctl {
             let request = BackupRequest {
                 time: "2026-03-04T00:00:00Z".parse().unwrap(),
                 host: "master-1".to_owned(),
-                tags: Vec::new(),
+                tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
                 path: "/data".to_owned(),
                 sources: vec![source],
             };

@@ -11,7 +11,7 @@ use kubedr_repo::{Location, LockHolder, LockMode, LockOptions, Repository};
 use kubedr_testing::{S3Server, assert_success, text};
 use serde_json::{Value, json};
 
-use crate::fixture::{Ctl, PASSWORD};
+use crate::fixture::{CLUSTER, Ctl, PASSWORD};
 
 #[test]
 fn backups_are_listed_shown_and_brought_back() {
@@ -57,6 +57,27 @@ fn a_restore_leaves_the_files_and_says_where_they_are() {
     ctl.ok(&[&to[..], &["--overwrite", first]].concat());
     assert!(!data.join("certificates").exists(), "the first backup has none");
     let said = ctl.ok(&[&to[..], &["--overwrite", "--tag=policy=nightly", "latest"]].concat());
+    assert!(said.starts_with("restored ID-00002 "), "{said}");
+}
+
+#[test]
+fn of_two_clusters_the_latest_backup_is_taken_only_if_it_is_said_whose() {
+    let mut ctl = Ctl::local();
+    ctl.add_tagged(1, &["cluster=another-cluster", "policy=nightly"]);
+    let target = ctl.path("restored");
+    let to = ["restore", "--targetdir", target.to_str().unwrap()];
+    for args in [&["show"][..], &to[..], &[&to[..], &["--tag=policy=nightly"]].concat()] {
+        let said = ctl.fails(2, &[args, &["latest"]].concat());
+        assert!(
+            said.contains(CLUSTER)
+                && said.contains("`another-cluster`")
+                && said.contains("--tag cluster=UID"),
+            "{said}"
+        );
+        assert!(!target.exists(), "nothing was written");
+    }
+    let ours = format!("--tag=cluster={CLUSTER}");
+    let said = ctl.ok(&[&to[..], &[&ours, "latest"]].concat());
     assert!(said.starts_with("restored ID-00002 "), "{said}");
 }
 
