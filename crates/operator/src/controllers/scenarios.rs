@@ -1,6 +1,10 @@
 //! Whole reconciles against the fake API server: what is written, and in which order.
 
 mod deletion;
+mod maintenance;
+mod records;
+mod retention;
+mod sync;
 mod totals;
 
 use std::sync::Arc;
