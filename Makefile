@@ -18,7 +18,7 @@ RUN := $(PLAIN) KUBEDR_TOOLS="$$(e2e/cluster/build bin-dir)"
 S3 := versitygw
 ON_TEST_CLUSTER := $(PLAIN) E2E_ID=kubedr-test E2E_S3=$(S3) e2e/cluster/with-cluster
 .NOTPARALLEL:
-.PHONY: help demo demo-down kubeconfig env test preflight apt tools minio lint unit e2e e2e-long bench images push gen
+.PHONY: help demo demo-down kubeconfig env test preflight apt tools minio lint unit e2e e2e-long bench images push gen screenshot
 
 help:
 	@echo 'make TARGET, as root on Debian 12:'; sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r t d; do printf '  %-12s %s\n' $$t "$$d"; done
@@ -84,3 +84,6 @@ push: images ## pushes them: make images push IMAGE_REGISTRY=registry.example.co
 	@e2e/cluster/image push
 gen: ## writes CRDs and reference pages anew
 	cargo xtask gen
+screenshot: ## draws what `kubedrctl status` shows of the running demo into docs/images
+	@environment=$$(e2e/cluster/env); kubeconfig=$$(e2e/cluster/env kubeconfig); eval "$$environment"; \
+	KUBECONFIG=$$kubeconfig cargo xtask screenshot docs/images/kubedrctl-status.svg "$$KUBEDRCTL" status

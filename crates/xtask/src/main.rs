@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask gen` writes the CRDs into the chart and the reference pages into `docs/reference`; `gen --check` fails when
 //! one of these files is not what the code says. `cargo xtask deps` asserts who may link whom, that there is one TLS
-//! stack, and that every dependency has a licence we may ship.
+//! stack, and that every dependency has a licence we may ship. `cargo xtask screenshot` draws what a command shows on a terminal.
 
 mod api_reference;
 mod cli_reference;
@@ -10,6 +10,7 @@ mod crd;
 mod deps;
 mod generated;
 mod licence;
+mod screenshot;
 mod values_reference;
 
 use std::io::Write;
@@ -36,6 +37,14 @@ enum Command {
     },
     /// Check the dependencies: import rules, one TLS stack, licences.
     Deps,
+    /// Draw what a command shows on a terminal.
+    Screenshot {
+        /// The picture (SVG).
+        file: PathBuf,
+        /// The command.
+        #[arg(required = true, trailing_var_arg = true)]
+        command: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -53,6 +62,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Gen { check: true } => generated::check(&root),
         Command::Gen { check: false } => generated::write(&root),
         Command::Deps => deps::check(&root),
+        Command::Screenshot { file, command } => screenshot::draw(file, command),
     }
 }
 
