@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use kubedr_repo::LockMode;
-use kubedr_restore::{Request, refuse_existing};
+use kubedr_restore::{Request, Stop, refuse_existing};
 
 use crate::{Failure, Locking, Storage, backup::blocking};
 
@@ -31,7 +31,7 @@ pub struct RestoreSettings {
 /// Brings the snapshot's files back; see [`kubedr_restore::restore`]. What is asked for in vain is refused before anything is read.
 pub async fn restore(settings: RestoreSettings) -> Result<RestoreDone, Failure> {
     let RestoreSettings { storage, repository_id, snapshot, tags, target, existing, locking } = settings;
-    let request = Request { snapshot, tags, target, existing, watch: None };
+    let request = Request { snapshot, tags, target, existing, watch: None, stop: Stop::default() };
     let (repository, request) = blocking(move || {
         refuse_existing(existing, &request.target)?;
         let repository = storage.open()?;

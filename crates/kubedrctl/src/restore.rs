@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
-use kubedr_restore::{Existing, Request, RestoreDone, refuse_existing};
+use kubedr_restore::{Existing, Request, RestoreDone, Stop, Stopped, refuse_existing};
 
 use crate::{
     answer::Answer,
     backups::{snapshot_name, utc},
     failure::Failure,
     progress::Progress,
+    run::blocking,
     storage::Storage,
     terminal::plain,
 };
@@ -27,14 +28,41 @@ pub struct Wanted {
     pub existing: Existing,
 }
 
-/// Brings a backup back. A target that is in use is refused before anything is asked of the repository.
-pub fn restore(storage: &Storage, wanted: Wanted) -> Result<Answer, Failure> {
+/// Brings a backup back. What it has written is cleared away when this is dropped half-way.
+pub async fn restore(storage: Storage, wanted: Wanted) -> Result<Answer, Failure> {
+    let stop = Stop::default();
+    let mut unfinished = Unfinished(Some(stop.clone()));
+    let answer = blocking(move || bring_back(&storage, wanted, stop)).await;
+    unfinished.0 = None;
+    answer
+}
+
+/// A restore whose end nobody has seen.
+struct Unfinished(Option<Stop>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        match self.0.take().map(|stop| stop.stop()) {
+            None | Some(Stopped::Cleared) => {}
+            Some(Stopped::Left(path)) => tracing::warn!(
+                "what was restored so far is left in `{}`: remove it, or have the next restore to the same target do that",
+                path.display()
+            ),
+            Some(Stopped::TooLate) => {
+                tracing::warn!("all of the backup is in place: it was restored at the same moment");
+            }
+        }
+    }
+}
+
+/// A target that is in use is refused before anything is asked of the repository.
+fn bring_back(storage: &Storage, wanted: Wanted, stop: Stop) -> Result<Answer, Failure> {
     let Wanted { name, tags, target, existing } = wanted;
     refuse_existing(existing, &target)?;
     let progress = Progress::begin("opening the repository");
     let repository = storage.open()?;
     let watch = Some(progress.watch("restoring"));
-    let request = Request { snapshot: snapshot_name(&name), tags, target, existing, watch };
+    let request = Request { snapshot: snapshot_name(&name), tags, target, existing, watch, stop };
     let done = kubedr_restore::restore(&repository, &request)?;
     drop(progress);
     Answer::new(render(&done), &done)

@@ -58,7 +58,7 @@ async fn answer(command: Command) -> Result<Answer, Failure> {
             let storage = storage(&args.storage)?;
             let existing = if args.overwrite { Existing::Replace } else { Existing::Refuse };
             let wanted = restore::Wanted { name: args.id, tags: args.tags, target: args.targetdir, existing };
-            blocking(move || restore::restore(&storage, wanted)).await
+            restore::restore(storage, wanted).await
         }
         Command::Check(args) => {
             let depth = if args.read_data { CheckDepth::ReadData } else { CheckDepth::Structure };

@@ -83,6 +83,9 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// Somebody stopped it.
+    #[error("the restore was stopped before it had finished")]
+    Stopped,
     /// The repository failed, or its engine could not write to the target.
     #[error("{}{}", .0, repository_advice(.0))]
     Repository(#[from] kubedr_repo::Error),
@@ -109,6 +112,7 @@ impl Error {
             | Self::LacksTag { .. }
             | Self::NoneTagged { .. }
             | Self::SeveralClusters { .. }
+            | Self::Stopped
             | Self::NoBackup => ErrorClass::Configuration,
             Self::Target { .. } | Self::Repository(kubedr_repo::Error::Target { .. }) => ErrorClass::Target,
             Self::Unreadable { .. } | Self::WrongHash { .. } | Self::Repository(_) => ErrorClass::Repository,

@@ -54,13 +54,13 @@ pub(crate) fn sync(directory: &Path) -> Result<(), Error> {
 }
 
 pub(crate) fn remove(path: &Path) -> Result<(), Error> {
-    let outcome = match path.symlink_metadata() {
-        Ok(about) if about.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    };
-    outcome.map_err(|cause| Error::written(path, cause))
+    let removed = path
+        .symlink_metadata()
+        .and_then(|about| if about.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) });
+    match removed {
+        Err(cause) if cause.kind() != ErrorKind::NotFound => Err(Error::written(path, cause)),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

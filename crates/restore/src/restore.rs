@@ -13,7 +13,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Error,
+    Error, Stop,
     place::{alone, put_in_place, remove, sync},
     unpack::unpack,
 };
@@ -39,6 +39,8 @@ pub struct Request {
     pub existing: Existing,
     /// Who is told how far it has come.
     pub watch: Option<Watch>,
+    /// Who may stop it.
+    pub stop: Stop,
 }
 
 /// What becomes of a `data` that is there.
@@ -72,6 +74,8 @@ pub struct RestoreDone {
     pub bytes: u64,
     /// Files that keep another owner or mode than they had.
     pub metadata_not_set: Vec<PathBuf>,
+    #[serde(skip)]
+    archive: Archive,
 }
 
 impl RestoreDone {
@@ -84,12 +88,28 @@ impl RestoreDone {
         }
         let names: Vec<_> = all.iter().take(NAMED).map(|path| format!("`{}`", path.display())).collect();
         let more = if all.len() > NAMED { format!(" and {} more", all.len() - NAMED) } else { String::new() };
+        let look = match self.archive {
+            Archive::Unpacked => format!(
+                " (`restic dump {} /data/certificates.tar | tar -tv` shows those of the certificates)",
+                self.snapshot_id
+            ),
+            Archive::None => String::new(),
+        };
         format!(
-            "the target does not take owner or mode of {}{more}: set them when you copy the files (`tar -tv` of the backup's \
-             certificates.tar shows what they were)",
+            "owner or mode of {}{more} could not be set: only root may do that, and only where the file system keeps them; restore as \
+             root to one that does, or set them when you copy the files{look}",
             names.join(", ")
         )
     }
+}
+
+/// Whether the certificates were in an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Archive {
+    /// They were, and it is unpacked and gone.
+    Unpacked,
+    /// They were not, as in the backups of KubeDR 0.x, or there are none.
+    None,
 }
 
 /// Writes the snapshot's files to `target/data`, the certificates unpacked to `target/data/certificates`.
@@ -97,24 +117,24 @@ impl RestoreDone {
 /// `data` gets its name only when everything is on disk and the hash that etcd put after the database was found right; what was there
 /// under that name is kept until then. What an interrupted restore left is removed by the next one.
 pub fn restore(repository: &Repository, request: &Request) -> Result<RestoreDone, Error> {
-    let Request { snapshot, tags, target, existing, watch } = request;
+    let Request { snapshot, tags, target, existing, watch, stop } = request;
     refuse_existing(*existing, target)?;
     let Snapshot { id, time, host, tags, .. } = choose(repository, snapshot, tags)?;
     tracing::info!(snapshot = %id, %time, host, ?tags, "restoring");
     let (data, staging) = (target.join("data"), target.join(STAGING));
     let _alone = alone(target)?;
-    remove(&staging)?;
+    stop.begin(&staging)?;
     let outcome = fill(repository, id.as_str(), &staging, watch.as_ref()).and_then(|filled| {
         // Somebody else may have put it there since the first look.
         refuse_existing(*existing, target)?;
-        put_in_place(&staging.join("data"), &data, &target.join(REPLACED)).map(|()| filled)
+        stop.put_in_place(|| put_in_place(&staging.join("data"), &data, &target.join(REPLACED)))
+            .map(|()| filled)
     });
     if let Err(error) = remove(&staging) {
         tracing::warn!(%error, "what the restore needed in between could not be cleared away");
     }
-    let Filled { restored: Restored { snapshot_id, files, bytes, mut metadata_not_set }, certificates, kept } =
+    let Filled { restored: Restored { snapshot_id, files, bytes, metadata_not_set }, certificates, archive } =
         outcome?;
-    metadata_not_set.extend(kept);
     let final_path =
         |path: PathBuf| path.strip_prefix(&staging).map(|below| target.join(below)).unwrap_or(path);
     let done = RestoreDone {
@@ -127,9 +147,10 @@ pub fn restore(repository: &Repository, request: &Request) -> Result<RestoreDone
         files,
         bytes,
         metadata_not_set: metadata_not_set.into_iter().map(final_path).collect(),
+        archive,
     };
     if !done.metadata_not_set.is_empty() {
-        tracing::warn!(files = ?done.metadata_not_set, "the target does not take owner or mode of these files");
+        tracing::warn!(files = ?done.metadata_not_set, "owner or mode of these files could not be set");
     }
     Ok(done)
 }
@@ -147,8 +168,7 @@ pub fn refuse_existing(existing: Existing, target: &Path) -> Result<(), Error> {
 struct Filled {
     restored: Restored,
     certificates: Option<PathBuf>,
-    /// Unpacked files that keep another owner or mode than they had.
-    kept: Vec<PathBuf>,
+    archive: Archive,
 }
 
 fn fill(
@@ -157,23 +177,24 @@ fn fill(
     staging: &Path,
     watch: Option<&Watch>,
 ) -> Result<Filled, Error> {
-    let restored = match watch {
+    let mut restored = match watch {
         Some(watch) => repository.restore_watched(snapshot, staging, watch)?,
         None => repository.restore(snapshot, staging)?,
     };
     let data = staging.join("data");
     check_hash(&data.join("etcd-snapshot.db"))?;
-    let (archive, certificates) = (data.join("certificates.tar"), data.join("certificates"));
-    let kept = if archive.exists() {
-        let kept =
-            unpack(&archive, &certificates).map_err(|error| Error::written(&error.path, error.cause))?;
-        fs::remove_file(&archive).map_err(|cause| Error::written(&archive, cause))?;
-        kept
-    } else {
-        Vec::new()
-    };
+    let (file, certificates) = (data.join("certificates.tar"), data.join("certificates"));
+    let mut archive = Archive::None;
+    if file.exists() {
+        let kept = unpack(&file, &certificates).map_err(|error| Error::written(&error.path, error.cause))?;
+        fs::remove_file(&file).map_err(|cause| Error::written(&file, cause))?;
+        // In its place stands what was in it.
+        restored.metadata_not_set.retain(|path| *path != file);
+        restored.metadata_not_set.extend(kept);
+        archive = Archive::Unpacked;
+    }
     sync(&data)?;
-    Ok(Filled { restored, certificates: certificates.exists().then_some(certificates), kept })
+    Ok(Filled { restored, certificates: certificates.exists().then_some(certificates), archive })
 }
 
 /// The snapshot of this name; of several that `latest` could mean, those with all the tags count. Backups of several clusters among
@@ -231,6 +252,33 @@ fn hash_is_right(path: &Path) -> io::Result<bool> {
 mod tests {
     use super::*;
     use crate::ErrorClass;
+
+    #[test]
+    fn files_whose_owner_could_not_be_set_are_named_with_what_to_do_and_nothing_that_is_gone() {
+        let mut done = RestoreDone {
+            snapshot_id: "8a1c06fd".into(),
+            time: Timestamp::UNIX_EPOCH,
+            host: String::new(),
+            tags: vec![],
+            etcd_snapshot: PathBuf::new(),
+            certificates: None,
+            files: 0,
+            bytes: 0,
+            metadata_not_set: vec![],
+            archive: Archive::Unpacked,
+        };
+        assert_eq!(done.warning(), "");
+        done.metadata_not_set =
+            (0..12).map(|number| format!("/t/data/certificates/{number}").into()).collect();
+        let said = done.warning();
+        assert!(
+            said.contains("`/t/data/certificates/9` and 2 more could not be set: only root may"),
+            "{said}"
+        );
+        assert!(said.contains("`restic dump 8a1c06fd /data/certificates.tar | tar -tv`"), "{said}");
+        done.archive = Archive::None;
+        assert!(!done.warning().contains("certificates.tar"), "KubeDR 0.x had none");
+    }
 
     #[test]
     fn the_hash_at_the_end_is_checked() {
