@@ -1,5 +1,7 @@
 //! `backup now`.
 
+mod look;
+
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
@@ -13,7 +15,7 @@ use kube::{
     api::{ListParams, ObjectMeta, PostParams},
 };
 use kubedr_api::{
-    ConditionType, LastRun, MetadataBackupPolicy, MetadataBackupPolicyStatus, MetadataBackupRecord, Phase,
+    ConditionType, MetadataBackupPolicy, MetadataBackupPolicyStatus, MetadataBackupRecord,
     names::cron_job_name,
 };
 use serde_json::{Value, json};
@@ -26,6 +28,7 @@ use crate::{
     progress::Progress,
     terminal::plain,
 };
+use look::{Look, look};
 
 /// What `kubectl create job --from` notes on its Jobs.
 const MANUAL: (&str, &str) = ("cronjob.kubernetes.io/instantiate", "manual");
@@ -33,6 +36,8 @@ const MANUAL: (&str, &str) = ("cronjob.kubernetes.io/instantiate", "manual");
 const PAUSE: Duration = Duration::from_secs(1);
 /// For how long an API server that does not answer is asked again.
 const AWAY: Duration = Duration::from_mins(2);
+/// For how long the operator may take to tell why a Job failed whose pod could not.
+const REPORT: Duration = Duration::from_secs(30);
 
 /// Takes a backup at once, and waits for its end if that is wanted.
 pub async fn backup_now(args: &BackupNowArgs) -> Result<Answer, Failure> {
@@ -41,7 +46,8 @@ pub async fn backup_now(args: &BackupNowArgs) -> Result<Answer, Failure> {
     let cluster = Cluster::connect(cluster).await?;
     let job = start(&cluster, policy).await?;
     if *wait {
-        return await_end(&cluster, policy, &job, *timeout, &progress).await;
+        let patience = Patience { end: *timeout, report: REPORT };
+        return await_end(&cluster, policy, &job, patience, &progress).await;
     }
     let (namespace, name) = (&cluster.namespace, job.name_any());
     let text = format!(
@@ -114,49 +120,25 @@ fn job(cron_job: &CronJob, policy: &str, now: Timestamp) -> Job {
     }
 }
 
-/// What a look at a run has shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Look {
-    /// It has not ended; what there is to know of that.
-    Running(Option<String>),
-    /// It has ended well; its record, unless a later run has reported since.
-    Completed(Option<String>),
-    /// It has failed.
-    Failed(String),
-}
-
-/// What status and Job say of the run of this Job.
-fn look(job_uid: &str, status: &MetadataBackupPolicyStatus, job: Option<&Job>) -> Look {
-    let ours = status.last_run.as_ref().filter(|LastRun { job_uid: uid, .. }| uid == job_uid);
-    if let Some(run) = ours {
-        let message = status.backup_error_message.clone().filter(|text| !text.is_empty());
-        return match status.backup_status {
-            Some(Phase::Completed) => Look::Completed(status.mbr_name.clone()),
-            // It may begin after all.
-            Some(Phase::Failed) if run.pending == Some(true) => Look::Running(message),
-            Some(Phase::Failed) => Look::Failed(message.unwrap_or_else(|| "nobody said why".to_owned())),
-            _ => Look::Running(None),
-        };
-    }
-    let Some(job) = job else {
-        return Look::Failed("its Job was deleted before it had reported".to_owned());
-    };
-    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let complete =
-        conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Complete" && c.status == "True"));
-    if complete { Look::Completed(None) } else { Look::Running(None) }
+/// For how long a backup is waited for.
+struct Patience {
+    /// For its end.
+    end: Duration,
+    /// For somebody to tell why it failed.
+    report: Duration,
 }
 
 async fn await_end(
     cluster: &Cluster,
     policy: &str,
     job: &Job,
-    timeout: Duration,
+    patience: Patience,
     progress: &Progress,
 ) -> Result<Answer, Failure> {
     let (name, uid) = (job.name_any(), job.uid().unwrap_or_default());
     progress.say(format!("job {name} runs"));
     let (begun, mut answered, mut told) = (Instant::now(), Instant::now(), None);
+    let mut failed_since = None;
     loop {
         match ask(cluster, policy, &name).await {
             Err(error) if code(&error).is_some_and(|code| code < 500) || answered.elapsed() > AWAY => {
@@ -179,18 +161,32 @@ async fn await_end(
                         told = Some(message);
                     }
                     Look::Running(_) => {}
+                    Look::Unreported(words) => {
+                        if failed_since.get_or_insert_with(Instant::now).elapsed() > patience.report {
+                            return Err(unreported(&name, &words, &cluster.namespace));
+                        }
+                    }
                 }
             }
         }
-        if begun.elapsed() > timeout {
+        if failed_since.is_none() && begun.elapsed() > patience.end {
             return Err(Failure::Unhealthy(format!(
                 "job `{name}` has not ended within {} s; it goes on: `kubectl -n {} logs -f job/{name}`",
-                timeout.as_secs(),
+                patience.end.as_secs(),
                 cluster.namespace
             )));
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// What it means that a Job has failed and nobody says why.
+fn unreported(job: &str, words: &str, namespace: &str) -> Failure {
+    Failure::Unhealthy(format!(
+        "job `{job}` has failed ({}), and nobody has said why: look whether the operator runs; `kubectl -n {namespace} describe \
+         job/{job}` and `kubectl -n {namespace} logs job/{job}` tell what there is to know",
+        plain(words)
+    ))
 }
 
 async fn ask(
@@ -310,37 +306,6 @@ mod tests {
         assert!(name.len() <= 63, "{name}");
     }
 
-    fn status_of(fields: Value) -> MetadataBackupPolicyStatus {
-        serde_json::from_value(fields).unwrap()
-    }
-
-    #[test]
-    fn only_what_is_said_of_this_run_counts() {
-        let run = |uid: &str| json!({ "jobName": "j", "jobUID": uid, "startTime": "2026-03-02T12:00:00Z" });
-        let job = |conditions: Value| {
-            serde_json::from_value::<Job>(json!({ "status": { "conditions": conditions } })).unwrap()
-        };
-        let running = job(json!([]));
-        let done =
-            status_of(json!({ "backupStatus": "Completed", "mbrName": "mbr-1", "lastRun": run("ours") }));
-        assert_eq!(look("ours", &done, Some(&running)), Look::Completed(Some("mbr-1".into())));
-        assert_eq!(look("another", &done, Some(&running)), Look::Running(None));
-        let complete = job(json!([{ "type": "Complete", "status": "True" }]));
-        assert_eq!(
-            look("another", &done, Some(&complete)),
-            Look::Completed(None),
-            "a later run has reported since"
-        );
-        assert!(matches!(look("another", &done, None), Look::Failed(_)));
-        let mut failed =
-            json!({ "backupStatus": "Failed", "backupErrorMessage": "no node", "lastRun": run("ours") });
-        assert_eq!(look("ours", &status_of(failed.clone()), Some(&running)), Look::Failed("no node".into()));
-        failed["lastRun"]["pending"] = json!(true);
-        assert_eq!(look("ours", &status_of(failed), Some(&running)), Look::Running(Some("no node".into())));
-        let begun = status_of(json!({ "backupStatus": "Initializing", "lastRun": run("ours") }));
-        assert_eq!(look("ours", &begun, None), Look::Running(None));
-    }
-
     #[tokio::test]
     async fn a_backup_is_started_from_the_cron_job_of_its_policy() {
         let api = FakeApi::default();
@@ -349,6 +314,29 @@ mod tests {
         let job = start(&cluster, "nightly").await.unwrap();
         let made = api.all(JOBS);
         assert_eq!((made.len(), made[0]["metadata"]["name"].as_str()), (1, job.metadata.name.as_deref()));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_failed_without_a_report_is_a_failed_backup_and_does_not_go_on() {
+        let api = FakeApi::default();
+        let job = json!({
+            "metadata": { "name": "nightly-now-1", "uid": "ours" },
+            "status": {
+                "conditions": [{ "type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "too long" }],
+            },
+        });
+        api.put(&format!("{JOBS}/nightly-now-1"), job.clone());
+        api.put(POLICY, json!({ "metadata": { "name": "nightly" }, "spec": { "destination": "s3", "schedule": "@hourly" } }));
+        let (cluster, job) = (Cluster::new(api.client(), "ns"), serde_json::from_value(job).unwrap());
+        let patience = Patience { end: Duration::ZERO, report: Duration::ZERO };
+        let failure = await_end(&cluster, "nightly", &job, patience, &Progress::begin("")).await.unwrap_err();
+        assert_eq!(failure.exit_code(), 8);
+        let said = failure.to_string();
+        assert!(said.starts_with("job `nightly-now-1` has failed (DeadlineExceeded: too long)"), "{said}");
+        assert!(
+            said.contains("`kubectl -n ns describe job/nightly-now-1`") && !said.contains("goes on"),
+            "{said}"
+        );
     }
 
     #[tokio::test]

@@ -31,6 +31,11 @@ struct Listing {
     backups: Vec<Backup>,
     /// Snapshots that hold no etcd database.
     other_snapshots: usize,
+    /// Snapshots that lack a tag which was asked for.
+    without_tags: usize,
+    /// The tags that were asked for.
+    #[serde(skip)]
+    tags: Vec<String>,
     /// Snapshots that cannot be read.
     unreadable: Vec<Unreadable>,
 }
@@ -60,14 +65,16 @@ pub fn backups(storage: &Storage, tags: &[String]) -> Result<Answer, Failure> {
 
 fn look(repository: &Repository, tags: &[String]) -> Result<Listing, Failure> {
     let found = repository.listing()?;
-    let mut snapshots = found.snapshots;
-    snapshots.retain(|snapshot| tags.iter().all(|tag| snapshot.tags.contains(tag)));
-    let ids: Vec<_> = snapshots.iter().map(|snapshot: &Snapshot| snapshot.id.clone()).collect();
+    let has_tags = |snapshot: &Snapshot| tags.iter().all(|tag| snapshot.tags.contains(tag));
+    let (snapshots, others): (Vec<_>, Vec<_>) = found.snapshots.into_iter().partition(has_tags);
+    let ids: Vec<_> = snapshots.iter().map(|snapshot| snapshot.id.clone()).collect();
     let mut listing = Listing {
         repository: repository.url().to_owned(),
         repository_id: repository.id().to_owned(),
         backups: Vec::new(),
         other_snapshots: 0,
+        without_tags: others.len(),
+        tags: tags.to_vec(),
         unreadable: found.unreadable.into_iter().map(|(id, error)| Unreadable::new(&id, error)).collect(),
     };
     for (snapshot, contents) in snapshots.iter().zip(repository.contents(&ids)?) {
@@ -94,11 +101,7 @@ impl Listing {
     }
 
     fn render(&self, screen: Screen) -> String {
-        let mut text = if self.backups.is_empty() {
-            format!("no backups in `{}`\n", self.repository)
-        } else {
-            self.table().render(screen)
-        };
+        let mut text = if self.backups.is_empty() { self.no_backups() } else { self.table().render(screen) };
         if self.other_snapshots > 0 {
             let _ = writeln!(
                 text,
@@ -107,6 +110,20 @@ impl Listing {
             );
         }
         text
+    }
+
+    /// Why there is nothing to list.
+    fn no_backups(&self) -> String {
+        let Self { repository, unreadable, without_tags, tags, .. } = self;
+        let wanted =
+            if tags.is_empty() { String::new() } else { format!(" with `{}`", tags.join("` and `")) };
+        let readable = if unreadable.is_empty() { "" } else { "readable " };
+        let others = match without_tags {
+            0 => String::new(),
+            1 => "; 1 snapshot has other tags: without `--tag` it is listed".to_owned(),
+            count => format!("; {count} snapshots have other tags: without `--tag` they are listed"),
+        };
+        format!("no {readable}backups{wanted} in `{repository}`{others}\n")
     }
 
     fn table(&self) -> Table<7> {

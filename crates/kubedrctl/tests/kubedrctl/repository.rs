@@ -8,7 +8,7 @@ use std::{
 };
 
 use kubedr_repo::{Location, LockHolder, LockMode, LockOptions, Repository};
-use kubedr_testing::{S3Server, assert_success, text};
+use kubedr_testing::{S3Server, assert_success, command as tool, text, wait_until};
 use serde_json::{Value, json};
 
 use crate::fixture::{CLUSTER, Ctl, PASSWORD};
@@ -30,6 +30,7 @@ fn json_is_one_document_with_all_of_it() {
     assert_eq!(listing["otherSnapshots"], 1);
     let tagged = ctl.json(&["list", "backups", "--tag=policy=none"]);
     assert_eq!((&tagged["backups"], &tagged["otherSnapshots"]), (&json!([]), &json!(0)));
+    assert_eq!(tagged["withoutTags"], 3);
     let shown = ctl.json(&["show", ctl.ids[0].short()]);
     assert_eq!((&shown["policy"], &shown["certificates"]), (&json!("nightly"), &json!(false)));
     assert_eq!(ctl.json(&["check"])["ok"], true);
@@ -37,6 +38,26 @@ fn json_is_one_document_with_all_of_it() {
     let target = ctl.path("json");
     let restored = ctl.json(&["restore", "--targetdir", target.to_str().unwrap(), ctl.ids[1].short()]);
     assert_eq!(restored["certificates"], json!(target.join("data/certificates")));
+}
+
+#[test]
+fn a_list_without_backups_says_whether_the_tags_fit_none_or_none_can_be_read() {
+    let ctl = Ctl::local();
+    assert_eq!(
+        ctl.ok(&["list", "backups", "--tag=policy=nigthly", "--tag=location=s3"]),
+        "no backups with `policy=nigthly` and `location=s3` in `DIR/repository`; 3 snapshots have other tags: without `--tag` they \
+         are listed\n"
+    );
+    for snapshot in fs::read_dir(ctl.path("repository/snapshots")).unwrap() {
+        let file = snapshot.unwrap().path();
+        fs::remove_file(&file).unwrap();
+        fs::write(file, "damaged").unwrap();
+    }
+    let output = ctl.run(&["list", "backups"]);
+    assert_eq!(output.status.code(), Some(4));
+    assert_eq!(ctl.stable(&text(&output.stdout)), "no readable backups in `DIR/repository`\n");
+    let said = text(&output.stderr);
+    assert!(said.contains("3 of the snapshots cannot be read"), "{said}");
 }
 
 #[test]
@@ -58,6 +79,32 @@ fn a_restore_leaves_the_files_and_says_where_they_are() {
     assert!(!data.join("certificates").exists(), "the first backup has none");
     let said = ctl.ok(&[&to[..], &["--overwrite", "--tag=policy=nightly", "latest"]].concat());
     assert!(said.starts_with("restored ID-00002 "), "{said}");
+}
+
+#[test]
+fn a_restore_that_is_ended_by_a_signal_leaves_nothing() {
+    let ctl = Ctl::local();
+    // Whoever reads the largest pack waits for somebody to write into it: the restore does not come to its end.
+    let packs = fs::read_dir(ctl.path("repository/data")).unwrap();
+    let packs =
+        packs.flat_map(|dir| fs::read_dir(dir.unwrap().path()).unwrap()).map(|pack| pack.unwrap().path());
+    let largest = packs.max_by_key(|pack| pack.metadata().unwrap().len()).unwrap();
+    fs::remove_file(&largest).unwrap();
+    assert_success(&tool("mkfifo").arg(&largest).output().unwrap());
+    let target = ctl.path("restored");
+    for (signal, exit_code) in [("-INT", 130), ("-TERM", 143)] {
+        let args = ["restore", "--targetdir", target.to_str().unwrap(), ctl.ids[1].short()];
+        let child = ctl.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let staging = target.join(".kubedr-restore/data");
+        wait_until("it writes", Duration::from_secs(30), || {
+            fs::read_dir(&staging).is_ok_and(|mut files| files.next().is_some())
+        });
+        assert_success(&tool("kill").args([signal, &child.id().to_string()]).output().unwrap());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(exit_code));
+        assert!(text(&output.stderr).contains("before it had finished"), "{}", text(&output.stderr));
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 0, "{}", text(&output.stderr));
+    }
 }
 
 #[test]
