@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anstyle_svg::Term;
+use anstyle_svg::{Term, WIN10_CONSOLE};
 use anyhow::{Context, ensure};
 
 /// Columns of the terminal: as many as a page shows without shrinking the letters.
@@ -14,7 +14,7 @@ const COLUMNS: usize = 100;
 
 /// Runs the command on a terminal and draws what it shows into the file.
 pub fn draw(file: &Path, command: &[String]) -> anyhow::Result<()> {
-    let picture = Term::new().render_svg(&screen(command)?);
+    let picture = Term::new().palette(WIN10_CONSOLE).render_svg(&screen(command)?);
     let dir = file.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(dir).with_context(|| format!("cannot create `{}`", dir.display()))?;
     fs::write(file, picture).with_context(|| format!("cannot write `{}`", file.display()))
