@@ -3,7 +3,7 @@
 //! This crate holds what the operator, the job and an admin's tools have to agree on, and nothing that acts: the four
 //! kinds with their schemas, defaults and validation rules (all of them in the CRD, so the API server enforces them and
 //! no webhook is needed), every name that occurs more than once, conditions, the rule by which a run's outcome reaches a
-//! policy's status, events, and the environment by which the operator tells a job what to do.
+//! policy's status, events, what should have happened by now, and the environment by which the operator tells a job what to do.
 //!
 //! What it guarantees:
 //! - names that users of KubeDR 0.x rely on are spelled as they were; times that KubeDR wrote as free text stay strings;
@@ -20,6 +20,7 @@ mod metadata_backup_policy;
 mod metadata_backup_record;
 mod metadata_restore;
 pub mod names;
+mod overdue;
 mod restore_report;
 mod run;
 mod run_pod;
@@ -45,6 +46,7 @@ pub use metadata_backup_record::{
     short_snapshot_id,
 };
 pub use metadata_restore::{MetadataRestore, MetadataRestoreSpec, MetadataRestoreStatus};
+pub use overdue::{check_due, is_check_overdue, is_look_overdue, missed_backup, next_backup};
 pub use restore_report::{RestoreFigures, RestoreOutcome, RestoreReport, restore_status_patch};
 pub use run::{LastRun, Phase, RunFigures, RunIdentity, RunOutcome, RunReport, run_status_patch};
 pub use timetable::{Timetable, TimetableError};

@@ -157,6 +157,9 @@ pub mod exit_code {
     pub const TERMINATED: i32 = 143;
 }
 
+/// Name of the Lease by which an operator leads.
+pub const LEASE: &str = "kubedr-operator";
+
 /// Most characters of a policy's name: its CronJob's name must stay within 52.
 pub const POLICY_NAME_MAX: usize = 37;
 

@@ -1,7 +1,8 @@
 //! When a schedule is due: the times at which Kubernetes starts the Jobs of a CronJob.
 //!
 //! Kubernetes reads schedules with robfig/cron; what differs from other crons is taken from there: a day has to fit both fields of
-//! days if one of them is a star, else either; a time that the clocks skip is left out.
+//! days if one of them is a star, else either; a time that the clocks skip is left out, one that they show twice comes twice.
+//! Of a day that begins at one o'clock or whose clocks move by half an hour it leaves out a little more, which is not done here.
 
 use jiff::civil::Date;
 use jiff::tz::{AmbiguousOffset, TimeZone};
@@ -56,8 +57,8 @@ impl Timetable {
         };
         if let Some(period) = schedule.strip_prefix("@every ") {
             let period: SignedDuration = period.parse().map_err(|_| unreadable())?;
-            // Of less than a second Kubernetes makes a second.
-            return Ok(Self::Every(period.max(SignedDuration::from_secs(1))));
+            // Kubernetes counts whole seconds, and at least one.
+            return Ok(Self::Every(SignedDuration::from_secs(period.as_secs().max(1))));
         }
         let calendar = Calendar::new(in_fields(schedule), zone).ok_or_else(unreadable)?;
         Ok(Self::Calendar(Box::new(calendar)))
@@ -150,20 +151,20 @@ impl Calendar {
         fits && contains(self.months, date.month())
     }
 
-    /// The times of a day. One that the clocks show twice counts the first time.
+    /// The times of a day. One that the clocks skip is none, one that they show twice is two.
     fn times(&self, date: Date) -> Vec<Timestamp> {
         let hours = (0..24).filter(|hour| contains(self.hours, *hour));
         let of_hour = |hour| (0..60).filter(|m| contains(self.minutes, *m)).map(move |minute| (hour, minute));
-        let time = |(hour, minute)| {
+        let times = |(hour, minute)| {
             let local = date.at(hour, minute, 0, 0);
-            match self.zone.to_ambiguous_timestamp(local).offset() {
-                AmbiguousOffset::Gap { .. } => None,
-                AmbiguousOffset::Unambiguous { offset } | AmbiguousOffset::Fold { before: offset, .. } => {
-                    offset.to_timestamp(local).ok()
-                }
-            }
+            let offsets = match self.zone.to_ambiguous_timestamp(local).offset() {
+                AmbiguousOffset::Gap { .. } => [None, None],
+                AmbiguousOffset::Unambiguous { offset } => [Some(offset), None],
+                AmbiguousOffset::Fold { before, after } => [Some(before), Some(after)],
+            };
+            offsets.into_iter().flatten().filter_map(move |offset| offset.to_timestamp(local).ok())
         };
-        hours.flat_map(of_hour).filter_map(time).collect()
+        hours.flat_map(of_hour).flat_map(times).collect()
     }
 }
 
@@ -268,20 +269,64 @@ mod tests {
     }
 
     #[test]
-    fn a_time_zone_has_its_own_hours_also_when_the_clocks_change() {
+    fn a_time_zone_has_its_own_hours() {
         let berlin = |schedule, time| around(schedule, Some("Europe/Berlin"), time);
         let noon = "2026-07-15T12:00:00Z";
         assert_eq!(
             berlin("0 1 * * *", noon),
             [Some(at("2026-07-14T23:00:00Z")), Some(at("2026-07-15T23:00:00Z"))]
         );
-        // On 29 March 2026 there is no half past two.
+    }
+
+    /// All times after `from` up to `to`, as the next after each, and each as the last at its time.
+    fn all(schedule: &str, from: &str, to: &str) -> Vec<String> {
+        let timetable = calendar(schedule, Some("Europe/Berlin"));
+        let (from, to) = (at(from), at(to));
+        let next = |time: &Timestamp| timetable.next_due(from, *time);
+        let times: Vec<_> = std::iter::successors(next(&from), next).take_while(|time| *time <= to).collect();
+        for (time, after) in times.iter().zip(&times[1..]) {
+            assert_eq!(timetable.last_due(from, *time), Some(*time));
+            assert_eq!(timetable.last_due(from, *after - SignedDuration::from_secs(1)), Some(*time));
+        }
+        times.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_hour_that_the_clocks_skip_has_no_times() {
+        // On 29 March 2026 two o'clock is three o'clock.
         assert_eq!(
-            berlin("30 2 * * *", "2026-03-29T12:00:00Z"),
-            [Some(at("2026-03-28T01:30:00Z")), Some(at("2026-03-30T00:30:00Z"))]
+            all("30 2 * * *", "2026-03-27T12:00:00Z", "2026-03-30T12:00:00Z"),
+            ["2026-03-28T01:30:00Z", "2026-03-30T00:30:00Z"]
         );
-        // On 25 October 2026 there are two.
-        assert_eq!(berlin("30 2 * * *", "2026-10-25T12:00:00Z")[0], Some(at("2026-10-25T00:30:00Z")));
+        assert_eq!(
+            all("*/30 1-3 * * *", "2026-03-28T23:00:00Z", "2026-03-29T12:00:00Z"),
+            ["2026-03-29T00:00:00Z", "2026-03-29T00:30:00Z", "2026-03-29T01:00:00Z", "2026-03-29T01:30:00Z"]
+        );
+        let minutes = all("*/10 * * * *", "2026-03-29T00:00:00Z", "2026-03-29T03:00:00Z");
+        assert_eq!(minutes.len(), 18, "{minutes:?}");
+    }
+
+    #[test]
+    fn an_hour_that_the_clocks_show_twice_has_its_times_twice() {
+        // On 25 October 2026 three o'clock is two o'clock again.
+        assert_eq!(
+            all("30 2 * * *", "2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z"),
+            ["2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-10-26T01:30:00Z"]
+        );
+        assert_eq!(
+            all("0 1-3 * * SUN", "2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z"),
+            ["2026-10-24T23:00:00Z", "2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z", "2026-10-25T02:00:00Z"]
+        );
+        let minutes = all("*/10 * * * *", "2026-10-24T23:00:00Z", "2026-10-25T03:00:00Z");
+        assert_eq!(minutes.len(), 24, "{minutes:?}");
+    }
+
+    #[test]
+    fn the_clocks_do_not_change_a_period() {
+        let every = calendar("@every 1h", Some("Europe/Berlin"));
+        let since = at("2026-10-25T00:15:00Z");
+        assert_eq!(every.next_due(since, at("2026-10-25T00:20:00Z")), Some(at("2026-10-25T01:15:00Z")));
+        assert_eq!(every.last_due(since, at("2026-10-25T03:00:00Z")), Some(at("2026-10-25T02:15:00Z")));
     }
 
     #[test]

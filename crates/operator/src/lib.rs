@@ -60,7 +60,6 @@ mod leader;
 mod logging;
 mod metrics;
 mod occasion;
-mod overdue;
 mod owner;
 mod placement;
 mod pod;

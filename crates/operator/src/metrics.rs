@@ -114,12 +114,12 @@ impl Metrics {
         let leads = u64::from(self.leader.load(Relaxed));
         family(
             "kubedr_operator_leader",
-            "1 if this replica holds the lease.",
+            "1 if this replica leads, 0 if it stands by.",
             "gauge",
             &[(String::new(), leads.to_string())],
         );
         let samples: Vec<_> = ControllerName::ALL.into_iter().flat_map(|name| self.samples(name)).collect();
-        let help = "Reconciles by controller and outcome.";
+        let help = "Reconciles that have ended, by controller and outcome.";
         family("kubedr_operator_reconciles_total", help, "counter", &samples);
         let now = Timestamp::now();
         self.policies.write(now, &mut family);

@@ -8,7 +8,7 @@ use super::{Sample, Watched};
 /// Name of the metric.
 pub const NAME: &str = "kubedr_location_available";
 /// What it means.
-pub const HELP: &str = "1 if the location was initialised and its storage answered when last asked, 0 if not; absent until it is known.";
+pub const HELP: &str = "1 if the location was initialised and its storage answered when last asked, else 0; absent until it was asked.";
 
 impl Watched<BackupLocation> {
     /// Hands the locations that there are to `look`, by name.

@@ -4,26 +4,27 @@
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use kubedr_api::{BackupTotals, MetadataBackupPolicy};
+use kubedr_api::{BackupTotals, MetadataBackupPolicy, missed_backup};
 
 use super::{Sample, Watched};
-use crate::overdue::is_backup_overdue;
 
 /// A family of metrics: name, help, kind, and its samples for a policy.
 type Family = (&'static str, &'static str, &'static str, fn(&Figures) -> Vec<Sample>);
 
 /// The first five are those of KubeDR 0.x, counters without the suffix `_total` as they were.
-const FAMILIES: [Family; 9] = [
+const FAMILIES: [Family; 10] = [
     ("kubedr_backup_size_bytes", "Bytes that the last successful backup newly stored.", "gauge", |of| {
         vec![of.sample(of.totals.last_data_added)]
     }),
-    ("kubedr_num_backups", "Backups that have ended.", "counter", |of| {
+    ("kubedr_num_backups", "Backups that have ended, with success or without.", "counter", |of| {
         vec![of.sample(of.totals.succeeded + of.totals.failed)]
     }),
     ("kubedr_num_successful_backups", "Backups that succeeded.", "counter", |of| {
         vec![of.sample(of.totals.succeeded)]
     }),
-    ("kubedr_num_failed_backups", "Backups that failed.", "counter", |of| vec![of.sample(of.totals.failed)]),
+    ("kubedr_num_failed_backups", "Backups that failed or could not start.", "counter", |of| {
+        vec![of.sample(of.totals.failed)]
+    }),
     ("kubedr_backup_duration_seconds", "How long successful backups took.", "histogram", Figures::durations),
     ("kubedr_backup_processed_bytes", "Bytes that the last successful backup read.", "gauge", |of| {
         vec![of.sample(of.totals.last_bytes_processed)]
@@ -42,10 +43,13 @@ const FAMILIES: [Family; 9] = [
     ),
     (
         "kubedr_backup_overdue",
-        "1 if a backup should have begun by the schedule more than ten minutes ago and none has, else 0.",
+        "1 if a backup was due ten minutes and startingDeadlineSeconds ago or more and none has begun, else 0; absent if the schedule cannot be read.",
         "gauge",
         |of| of.overdue.map(|overdue| of.sample(i64::from(overdue))).into_iter().collect(),
     ),
+    ("kubedr_policy_suspended", "1 if the policy is paused by its field suspend, else 0.", "gauge", |of| {
+        vec![of.sample(i64::from(of.suspended))]
+    }),
 ];
 
 impl Watched<MetadataBackupPolicy> {
@@ -67,6 +71,7 @@ struct Figures {
     totals: BackupTotals,
     last_success: Option<i64>,
     overdue: Option<bool>,
+    suspended: bool,
 }
 
 impl Figures {
@@ -77,7 +82,8 @@ impl Figures {
             policy: policy.name_any(),
             totals: status.and_then(|status| status.totals.clone()).unwrap_or_default(),
             last_success: last_success.and_then(|time| Some(time.parse::<Timestamp>().ok()?.as_second())),
-            overdue: is_backup_overdue(policy, now),
+            overdue: missed_backup(policy, now).ok().map(|missed| missed.is_some()),
+            suspended: policy.spec.suspend,
         }
     }
 
@@ -156,6 +162,7 @@ mod tests {
             "backup_processed_bytes",
             "consecutive_failures",
             "backup_overdue",
+            "policy_suspended",
         ] {
             expected.push(plain(name, "0"));
         }
@@ -196,6 +203,16 @@ mod tests {
         ] {
             assert!(lines.contains(&format!("{line} {value}")), "{line} {value} in {lines:#?}");
         }
+    }
+
+    #[test]
+    fn a_policy_that_is_paused_says_so() {
+        let (metrics, mut writer) = watching();
+        let mut paused = policy("daily", &Value::Null);
+        paused.0.as_mut().unwrap().spec.suspend = true;
+        writer.apply_watcher_event(&Event::Apply(paused));
+        let said = "kubedr_policy_suspended{policyName=\"daily\"} 1".to_owned();
+        assert!(lines(&metrics, "daily").contains(&said));
     }
 
     #[test]

@@ -2,10 +2,9 @@
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use kubedr_api::{BackupLocation, CheckOutcome};
+use kubedr_api::{BackupLocation, CheckOutcome, is_check_overdue};
 
 use super::Sample;
-use crate::overdue::is_check_overdue;
 
 /// A family of gauges: name, help, and its value for a location, if it has one.
 type Family = (&'static str, &'static str, fn(&BackupLocation, Timestamp) -> Option<i64>);
@@ -31,7 +30,7 @@ const FAMILIES: [Family; 4] = [
     ),
     (
         "kubedr_check_overdue",
-        "1 if the repository was not checked for nine days, else 0; it is checked once a week or more often.",
+        "1 if the repository was not checked for nine days, else 0; absent if it is not initialised or read-only.",
         |of, now| is_check_overdue(of, now).map(i64::from),
     ),
 ];

@@ -8,11 +8,12 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use kubedr_api::names::{annotation, finalizer, job_type, label};
 use kubedr_api::task::env;
-use kubedr_api::{BackupLocation, BackupLocationStatus, MetadataBackupRecord, PendingDeletion, Phase};
+use kubedr_api::{
+    BackupLocation, BackupLocationStatus, MetadataBackupRecord, PendingDeletion, Phase, check_due,
+};
 
 use crate::controllers::{finalizers, record};
 use crate::failure::{condition, ended_at};
-use crate::overdue::check_due;
 
 /// Records that are deleted together get one job: it starts this long after the first of them.
 const GATHERING: SignedDuration = SignedDuration::from_secs(5);
