@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use kubedr_api::names::annotation;
@@ -13,6 +13,10 @@ use kubedr_api::{
 use serde_json::{Value, json};
 
 use crate::failure::{condition, ended_at};
+
+/// A Job that is going to fail does so once its pods are gone, which may tell of a success until then. They have ten seconds for it;
+/// those of a dead node never go, and after 90 seconds such a Job is deleted.
+const FAILS_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// A backup that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +32,21 @@ pub struct News {
     totals: Option<BackupTotals>,
     schedule: Option<ActiveSchedule>,
     noted: Option<String>,
+}
+
+/// In which time to look at these Jobs again, though nothing changes: one that is going to fail may never get so far.
+#[must_use]
+pub fn look_again(jobs: &[&Job], now: Timestamp) -> Option<Duration> {
+    let left = |job: &&Job| {
+        let ended = ended_at(job).filter(|_| is_failing(job))?;
+        Duration::try_from(FAILS_WITHIN - now.duration_since(ended)).ok()
+    };
+    jobs.iter().filter_map(left).min().map(|left| left + Duration::from_millis(50))
+}
+
+/// Whether it is certain that the Job fails, and its pods are not gone yet.
+fn is_failing(job: &Job) -> bool {
+    condition(job, "FailureTarget").is_some() && condition(job, "Failed").is_none()
 }
 
 /// Whether this Job is one of the policy's, and not of an earlier one that had its name.
@@ -89,7 +108,7 @@ pub fn unnoted(policy: &MetadataBackupPolicy) -> Option<String> {
 /// The totals with what has ended since, or `None` if nothing has.
 fn totals(status: &MetadataBackupPolicyStatus, jobs: &[&Job], now: Timestamp) -> Option<BackupTotals> {
     let mut totals = status.totals.clone().unwrap_or_default();
-    let of_jobs = jobs.iter().filter_map(|job| of_job(job, status));
+    let of_jobs = jobs.iter().filter_map(|job| of_job(job, status, now));
     let mut ended: Vec<_> = of_jobs.chain(without_job(status, jobs, now)).collect();
     ended.retain(|ended| !totals.has_counted(&ended.job_uid));
     ended.sort_by(|a, b| (a.at, &a.job_uid).cmp(&(b.at, &b.job_uid)));
@@ -107,8 +126,8 @@ fn totals(status: &MetadataBackupPolicyStatus, jobs: &[&Job], now: Timestamp) ->
     Some(totals)
 }
 
-/// How the backup of this Job ended; `None` while it has not.
-fn of_job(job: &Job, status: &MetadataBackupPolicyStatus) -> Option<Ended> {
+/// How the backup of this Job ended; `None` while it has not, or may yet tell of a success.
+fn of_job(job: &Job, status: &MetadataBackupPolicyStatus, now: Timestamp) -> Option<Ended> {
     let (at, job_uid) = (ended_at(job)?, job.uid()?);
     let told = status.last_run.as_ref().filter(|run| run.job_uid == job_uid);
     let end = if told.is_some() && status.backup_status == Some(Phase::Completed) {
@@ -117,6 +136,8 @@ fn of_job(job: &Job, status: &MetadataBackupPolicyStatus) -> Option<Ended> {
     } else if condition(job, "Complete").is_some() {
         // Another run has told of itself since.
         BackupEnd::Succeeded { duration: took(job, at), size: None }
+    } else if is_failing(job) && now.duration_since(at) < FAILS_WITHIN {
+        return None;
     } else {
         BackupEnd::Failed
     };
@@ -164,14 +185,8 @@ fn active_schedule(
 ) -> Option<ActiveSchedule> {
     let created = policy.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
     let since = match known {
-        Some(ActiveSchedule { schedule, time_zone, suspend, since: _ }) => {
-            let same = (schedule, time_zone, suspend)
-                == (&policy.spec.schedule, &policy.spec.time_zone, &policy.spec.suspend);
-            if same {
-                return None;
-            }
-            now
-        }
+        Some(known) if known.is_of(&policy.spec) => return None,
+        Some(_) => now,
         // One that was never changed counts since it was created.
         None if policy.metadata.generation == Some(1) => created,
         None => now,
@@ -259,9 +274,29 @@ mod tests {
     }
 
     #[test]
-    fn a_job_whose_pod_cannot_be_removed_is_counted_as_soon_as_it_is_known_to_fail() {
-        let totals = counted(&json!({}), &[job("a", 5, "FailureTarget")]).unwrap();
-        assert_eq!(figures(&totals), (0, 1, 1, 0));
+    fn a_job_that_is_going_to_fail_is_counted_when_it_has_failed() {
+        let failing = job("a", 60, "FailureTarget");
+        assert_eq!(counted(&last_run("a", "Failed"), std::slice::from_ref(&failing)), None);
+        // Its pod has told of a success within its grace.
+        let totals = counted(&last_run("a", "Completed"), std::slice::from_ref(&failing)).unwrap();
+        assert_eq!(figures(&totals), (1, 0, 0, 2500));
+        let mut failed = failing;
+        let status = job("a", 60, "Failed").status.unwrap();
+        failed.status.as_mut().unwrap().conditions.as_mut().unwrap().extend(status.conditions.unwrap());
+        assert_eq!(figures(&counted(&last_run("a", "Failed"), &[failed]).unwrap()), (0, 1, 1, 0));
+    }
+
+    #[test]
+    fn a_job_whose_pod_cannot_be_removed_is_counted_after_a_minute() {
+        let failing = job("a", 60, "FailureTarget");
+        let after = |seconds| {
+            let now = at(60) + SignedDuration::from_secs(seconds);
+            let failed = News::of(&policy(&json!({})), &[&failing], now).totals.map(|totals| totals.failed);
+            (failed, look_again(&[&failing], now))
+        };
+        assert_eq!(after(59), (None, Some(Duration::from_millis(1050))));
+        assert_eq!(after(61), (Some(1), None));
+        assert_eq!(look_again(&[&job("a", 60, "Failed"), &job("b", 60, "Complete")], at(60)), None);
     }
 
     #[test]

@@ -14,8 +14,8 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action as Requeue, Controller};
-use kube::runtime::reflector::{ObjectRef, Store, store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
 use kube::{Resource, ResourceExt};
 use kubedr_api::MetadataBackupPolicy;
 use kubedr_api::names::{annotation, field_manager, job_type, label};
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api_call::{ApiError, call};
 use crate::context::Context;
-use crate::controllers::{CACHE_UNKNOWN_RETRY, drive, forget_details};
+use crate::controllers::{CACHE_UNKNOWN_RETRY, drive, mirror};
 use crate::metrics::ControllerName;
 use count::{News, is_of};
 
@@ -62,15 +62,7 @@ fn backups() -> String {
 pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
     let controller = Controller::<Guarded>::new(ctx.api(), watcher::Config::default());
     ctx.metrics.policies.watch(controller.store());
-    let (jobs, writer) = store::<Job>();
-    let job_stream = watcher(ctx.api::<Job>(), watcher::Config::default().labels(&backups()))
-        .default_backoff()
-        .modify(|job: &mut Job| {
-            forget_details(&mut job.metadata);
-            job.spec = None;
-        })
-        .reflect(writer)
-        .touched_objects();
+    let (jobs, job_stream) = mirror::<Job>(&ctx, watcher::Config::default().labels(&backups()));
     let controller = controller.watches_stream(job_stream, |job| {
         let policy = job.labels().get(label::POLICY)?;
         Some(ObjectRef::<Guarded>::new(policy).within(&job.namespace()?))
@@ -90,10 +82,11 @@ pub(super) async fn reconcile(guarded: Arc<Guarded>, shared: Arc<Policies>) -> R
     }
     let cached = shared.jobs.state();
     let jobs: Vec<&Job> = cached.iter().map(|job| &**job).filter(|job| is_of(job, policy)).collect();
-    if !News::of(policy, &jobs, Timestamp::now()).is_none() {
+    let now = Timestamp::now();
+    if !News::of(policy, &jobs, now).is_none() {
         write(&shared.ctx, policy).await?;
     }
-    Ok(Requeue::await_change())
+    Ok(count::look_again(&jobs, now).map_or_else(Requeue::await_change, Requeue::requeue))
 }
 
 /// Judges anew by what the API server says now, and writes that.
