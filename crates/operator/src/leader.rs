@@ -11,11 +11,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
+use kubedr_api::names::LEASE;
 
 use crate::api_call::{ApiError, call};
 
-/// Name of the lease.
-pub const LEASE_NAME: &str = "kubedr-operator";
 /// How long a lease that is not renewed stays valid.
 pub const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// How long a leader leads without a successful renewal.
@@ -28,8 +27,11 @@ pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
 pub enum Standing {
     /// This replica leads.
     Leading,
-    /// Another replica leads, or it is not known who does.
+    /// Another replica leads, or did when the lease was last read.
     Standby,
+    /// This replica does not lead, and has not been able to read or write the lease for as long as it stays valid: nobody may
+    /// lead by now, and this one could not.
+    Blind,
     /// This replica led and does no more: it has to stop at once.
     Lost,
 }
@@ -53,13 +55,15 @@ pub struct Elector {
     seen: Option<(String, Instant)>,
     /// When this replica last renewed the lease; `None` if it does not lead.
     renewed: Option<Instant>,
+    /// When this replica last read the lease, and wrote it if that was due.
+    reached: Option<Instant>,
 }
 
 impl Elector {
     /// A replica of this name that does not lead yet.
     #[must_use]
     pub fn new(leases: Api<Lease>, identity: &str) -> Self {
-        Self { leases, identity: identity.to_owned(), seen: None, renewed: None }
+        Self { leases, identity: identity.to_owned(), seen: None, renewed: None, reached: None }
     }
 
     /// When this replica has to stop unless it renews the lease before; `None` if it does not lead.
@@ -74,7 +78,10 @@ impl Elector {
     pub async fn look(&mut self, now: Instant, wall: Timestamp) -> Standing {
         let attempt = self.attempt(now, wall).await;
         match attempt {
-            Ok(standing) => standing,
+            Ok(standing) => {
+                self.reached = Some(now);
+                standing
+            }
             Err(error) => {
                 tracing::warn!(%error, "the lease could not be read or written");
                 self.standing(now)
@@ -103,7 +110,10 @@ impl Elector {
         match self.deadline() {
             Some(deadline) if now >= deadline => Standing::Lost,
             Some(_) => Standing::Leading,
-            None => Standing::Standby,
+            None if self.reached.is_some_and(|at| now.duration_since(at) < LEASE_DURATION) => {
+                Standing::Standby
+            }
+            None => Standing::Blind,
         }
     }
 
@@ -114,7 +124,7 @@ impl Elector {
             Step::Wait => return Ok(Standing::Standby),
             Step::GiveUp => return Ok(Standing::Lost),
             Step::Create => {
-                let action = || format!("create Lease `{LEASE_NAME}`");
+                let action = || format!("create Lease `{LEASE}`");
                 let new = self.held(None, wall);
                 call(action, self.leases.create(&PostParams::default(), &new)).await.map(|_| ())
             }
@@ -168,19 +178,19 @@ impl Elector {
             ..old_spec
         };
         let metadata = old.map_or_else(
-            || ObjectMeta { name: Some(LEASE_NAME.to_owned()), ..ObjectMeta::default() },
+            || ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() },
             |lease| lease.metadata.clone(),
         );
         Lease { metadata, spec: Some(spec) }
     }
 
     async fn read(&self) -> Result<Option<Lease>, ApiError> {
-        call(|| format!("read Lease `{LEASE_NAME}`"), self.leases.get_opt(LEASE_NAME)).await
+        call(|| format!("read Lease `{LEASE}`"), self.leases.get_opt(LEASE)).await
     }
 
     async fn write(&self, lease: &Lease) -> Result<(), ApiError> {
-        let action = || format!("write Lease `{LEASE_NAME}`");
-        call(action, self.leases.replace(LEASE_NAME, &PostParams::default(), lease)).await.map(|_| ())
+        let action = || format!("write Lease `{LEASE}`");
+        call(action, self.leases.replace(LEASE, &PostParams::default(), lease)).await.map(|_| ())
     }
 }
 
@@ -248,6 +258,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_replica_that_cannot_read_the_lease_while_it_is_valid_is_blind() {
+        let (api, clock) = (FakeApi::default(), Clock(Instant::now()));
+        let (mut a, mut b) = (elector(&api, "a"), elector(&api, "b"));
+        look(&mut a, &clock, 0).await;
+        assert_eq!(look(&mut b, &clock, 0).await, Standing::Standby);
+        api.fail(true);
+        assert_eq!(look(&mut b, &clock, 14).await, Standing::Standby);
+        assert_eq!(look(&mut b, &clock, 15).await, Standing::Blind);
+        assert_eq!(look(&mut elector(&api, "c"), &clock, 15).await, Standing::Blind, "it never read it");
+        api.fail(false);
+        look(&mut a, &clock, 16).await;
+        assert_eq!(look(&mut b, &clock, 17).await, Standing::Standby);
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_may_not_write_the_lease_it_should_take_is_blind() {
+        let (api, clock) = (FakeApi::default(), Clock(Instant::now()));
+        let (mut a, mut b) = (elector(&api, "a"), elector(&api, "b"));
+        look(&mut a, &clock, 0).await;
+        look(&mut b, &clock, 0).await;
+        api.refuse(PATH, 403, "no");
+        look(&mut b, &clock, 14).await;
+        assert_eq!(look(&mut b, &clock, 16).await, Standing::Standby);
+        assert_eq!(look(&mut b, &clock, 30).await, Standing::Blind);
+    }
+
+    #[tokio::test]
     async fn a_released_lease_is_taken_at_once() {
         let (api, clock) = (FakeApi::default(), Clock(Instant::now()));
         let (mut a, mut b) = (elector(&api, "a"), elector(&api, "b"));
@@ -272,7 +309,7 @@ mod tests {
     async fn of_two_replicas_that_try_at_once_one_leads() {
         let (api, clock) = (FakeApi::default(), Clock(Instant::now()));
         let (mut a, mut b) = (elector(&api, "a"), elector(&api, "b"));
-        api.put(PATH, serde_json::json!({"metadata": {"name": LEASE_NAME, "namespace": "ns"}, "spec": {}}));
+        api.put(PATH, serde_json::json!({"metadata": {"name": LEASE, "namespace": "ns"}, "spec": {}}));
         let (one, two) = tokio::join!(look(&mut a, &clock, 0), look(&mut b, &clock, 0));
         let leading = [one, two].into_iter().filter(|standing| *standing == Standing::Leading).count();
         assert_eq!(leading, 1);

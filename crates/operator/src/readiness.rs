@@ -7,8 +7,8 @@ use crate::metrics::ControllerName;
 /// Role of this replica, and how far it has come in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
-    /// The lease has not been looked at.
-    Starting,
+    /// The lease has not been read or written, or not for too long.
+    Blind,
     /// Another replica leads: there is nothing to wait for.
     Standby,
     /// This replica leads; these controllers have not listed their objects yet.
@@ -21,11 +21,16 @@ pub struct Readiness(Mutex<State>);
 
 impl Default for Readiness {
     fn default() -> Self {
-        Self(Mutex::new(State::Starting))
+        Self(Mutex::new(State::Blind))
     }
 }
 
 impl Readiness {
+    /// This replica cannot know who leads, and could not lead itself.
+    pub fn blind(&self) {
+        self.set(State::Blind);
+    }
+
     /// Another replica leads.
     pub fn standby(&self) {
         self.set(State::Standby);
@@ -46,7 +51,7 @@ impl Readiness {
     /// Whether the replica is ready, or else what is missing.
     pub fn check(&self) -> Result<(), String> {
         match &*self.lock() {
-            State::Starting => Err("the lease has not been read yet".to_owned()),
+            State::Blind => Err("who leads is not known: the lease cannot be read or written, or was not yet; the log says why".to_owned()),
             State::Standby => Ok(()),
             State::Leading(waiting) if waiting.is_empty() => Ok(()),
             State::Leading(waiting) => {
@@ -82,5 +87,7 @@ mod tests {
             readiness.synced(name);
         }
         readiness.check().unwrap();
+        readiness.blind();
+        readiness.check().unwrap_err();
     }
 }

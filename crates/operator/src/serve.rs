@@ -163,10 +163,11 @@ async fn lead(
         if shutdown.is_cancelled() {
             return Ok(End::Asked);
         }
-        if elector.look(Instant::now(), Timestamp::now()).await == Standing::Leading {
-            break;
+        match elector.look(Instant::now(), Timestamp::now()).await {
+            Standing::Leading => break,
+            Standing::Blind => ctx.readiness.blind(),
+            Standing::Standby | Standing::Lost => ctx.readiness.standby(),
         }
-        ctx.readiness.standby();
         pause(shutdown).await;
     }
     tracing::info!(namespace = ctx.namespace, "this replica leads");
@@ -210,7 +211,7 @@ async fn keep(elector: &mut Elector, shutdown: &CancellationToken) {
         let look = elector.look(Instant::now(), Timestamp::now());
         match tokio::time::timeout_at(deadline.into(), look).await {
             Ok(Standing::Leading) => {}
-            Ok(Standing::Standby | Standing::Lost) | Err(_) => return,
+            Ok(Standing::Standby | Standing::Blind | Standing::Lost) | Err(_) => return,
         }
     }
 }
