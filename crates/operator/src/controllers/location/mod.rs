@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{Action as Requeue, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api_call::{ApiError, call};
 use crate::context::Context;
 use crate::controllers::run::init_report;
-use crate::controllers::{changes, drive, finalizers};
+use crate::controllers::{changes, drive, finalizers, mirror};
 use crate::metrics::ControllerName;
 use crate::occasion::short_hash;
 use crate::report::{self, ReportError};
@@ -36,7 +36,7 @@ use crate::standing::{self, Generation, Standing, Target};
 use build::Try;
 use decide::{Action, InitJob, Known, Wanted, decide};
 pub(super) use versions::Versions;
-use versions::{Named, users_of, watch};
+use versions::{Named, users_of};
 use volume::{Reach, Storage, master_label, reach};
 
 /// Name of the kind.
@@ -79,8 +79,9 @@ pub(super) struct Locations {
 pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
     let controller = Controller::<Guarded>::new(ctx.api(), watcher::Config::default());
     ctx.metrics.locations.watch(controller.store());
-    let (secrets, secret_stream) = watch::<Secret>(&ctx);
-    let (config_maps, config_map_stream) = watch::<ConfigMap>(&ctx);
+    let (secrets, secret_stream) = mirror::<PartialObjectMeta<Secret>>(&ctx, watcher::Config::default());
+    let (config_maps, config_map_stream) =
+        mirror::<PartialObjectMeta<ConfigMap>>(&ctx, watcher::Config::default());
     let (of_secret, of_config_map) = (controller.store(), controller.store());
     let init_jobs = watcher::Config::default().labels(&format!("{}={}", label::TYPE, job_type::INIT));
     let jobs = changes::<Job>(&ctx, init_jobs);

@@ -1,18 +1,13 @@
 //! Which versions of a Secret and a `ConfigMap` a location is initialised with. Of both only the metadata are known.
 
-use std::fmt::Debug;
-
-use futures::{FutureExt, Stream};
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
-use kube::runtime::reflector::{ObjectRef, Store, store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 use kubedr_api::{BackupLocationSpec, CaCertKey, CaCertSource};
 
 use super::Guarded;
-use crate::context::Context;
-use crate::controllers::forget_details;
 
 /// The versions of all objects that a location may name.
 pub struct Versions {
@@ -52,29 +47,6 @@ where
     object.and_then(|object| object.resource_version()).unwrap_or_default()
 }
 
-/// The metadata of all objects of a kind, and those of them that appear, change or go.
-pub fn watch<K>(
-    ctx: &Context,
-) -> (
-    Store<PartialObjectMeta<K>>,
-    impl Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send + 'static + use<K>,
-)
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-{
-    let (all, writer) = store::<PartialObjectMeta<K>>();
-    let stream = watcher(ctx.api::<PartialObjectMeta<K>>(), watcher::Config::default())
-        .default_backoff()
-        .modify(|object| {
-            forget_details(&mut object.metadata);
-            object.metadata.annotations = None;
-            object.metadata.labels = None;
-        })
-        .reflect(writer)
-        .touched_objects();
-    (all, stream)
-}
-
 /// An object that a location may name.
 #[derive(Clone, Copy, Debug)]
 pub enum Named<'a> {
@@ -104,6 +76,9 @@ pub fn users_of(named: Named<'_>, locations: &Store<Guarded>) -> Vec<ObjectRef<G
 
 #[cfg(test)]
 mod tests {
+    use kube::runtime::reflector::store;
+    use kube::runtime::watcher;
+
     use super::*;
 
     fn object<K>(name: &str, version: &str) -> PartialObjectMeta<K> {
