@@ -6,12 +6,12 @@ mod render;
 mod tests;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease};
 use kube::{
     Api,
     api::{DynamicObject, ListParams},
 };
-use kubedr_api::{BackupLocation, MetadataBackupPolicy, MetadataBackupRecord};
+use kubedr_api::{BackupLocation, MetadataBackupPolicy, MetadataBackupRecord, names::LEASE};
 
 use crate::{
     answer::Answer,
@@ -47,13 +47,14 @@ async fn look(cluster: &Cluster) -> Result<Facts, Failure> {
         let listed = api.list(&ListParams::default()).await;
         listed.map(|list| list.items).map_err(|error| cluster.failed(&format!("list {what}"), &error))
     };
-    let (policies, locations, records, operator) = tokio::try_join!(
+    let (policies, locations, records, operator, lease) = tokio::try_join!(
         list(cluster.dynamic::<MetadataBackupPolicy>(), "policies"),
         list(cluster.dynamic::<BackupLocation>(), "locations"),
         list(cluster.dynamic::<MetadataBackupRecord>(), "records"),
         operator(cluster),
+        lease(cluster),
     )?;
-    Ok(Facts { namespace: cluster.namespace.clone(), policies, locations, records, operator })
+    Ok(Facts { namespace: cluster.namespace.clone(), policies, locations, records, operator, lease })
 }
 
 /// The Deployments of the operator; nothing is known of them by those who may not see them.
@@ -62,5 +63,14 @@ async fn operator(cluster: &Cluster) -> Result<Option<Vec<Deployment>>, Failure>
         Ok(list) => Ok(Some(list.items)),
         Err(error) if code(&error) == Some(403) => Ok(None),
         Err(error) => Err(cluster.failed("list Deployments", &error)),
+    }
+}
+
+/// The operator's Lease, one or none; nothing is known of it by those who may not see it.
+async fn lease(cluster: &Cluster) -> Result<Option<Vec<Lease>>, Failure> {
+    match cluster.api::<Lease>().get_opt(LEASE).await {
+        Ok(lease) => Ok(Some(lease.into_iter().collect())),
+        Err(error) if code(&error) == Some(403) => Ok(None),
+        Err(error) => Err(cluster.failed(&format!("read Lease `{LEASE}`"), &error)),
     }
 }

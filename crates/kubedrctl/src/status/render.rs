@@ -112,7 +112,8 @@ fn location_style(state: LocationState) -> Style {
         LocationState::NotReady
         | LocationState::Unavailable
         | LocationState::Damaged
-        | LocationState::Incomplete => colour(AnsiColor::Red).bold(),
+        | LocationState::Incomplete
+        | LocationState::Overdue => colour(AnsiColor::Red).bold(),
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "objects are made where they are passed")]
 
 use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::{Value, json};
 
 use super::{
@@ -52,6 +53,13 @@ fn policy(name: &str, changes: Value) -> Value {
         }),
     );
     merge(&mut policy, changes);
+    if policy["status"].is_object() && policy["status"]["activeSchedule"].is_null() {
+        let (spec, created) = (&policy["spec"], &policy["metadata"]["creationTimestamp"]);
+        let active = json!({
+            "schedule": spec["schedule"], "timeZone": spec["timeZone"], "suspend": spec["suspend"] == true, "since": created,
+        });
+        policy["status"]["activeSchedule"] = active;
+    }
     policy
 }
 
@@ -63,6 +71,7 @@ fn location(name: &str, changes: Value) -> Value {
         json!({ "url": "https://s3.example.com", "bucketName": "backups", "credentials": "s3-creds" }),
         json!({
             "initStatus": "Completed",
+            "initTime": "2026-03-01T00:00:00Z",
             "lastValidationTime": "2026-03-02T11:48:00Z",
             "lastCheck": { "time": "2026-03-01T09:00:00Z", "result": "Passed", "message": "" },
             "snapshots": 52,
@@ -101,8 +110,16 @@ fn status(policies: Vec<Value>, locations: Vec<Value>) -> Status {
         locations: objects(locations),
         records: objects(vec![record("nightly"), record("nightly"), record("gone")]),
         operator: Some(objects(operator)),
+        lease: Some(vec![lease("2026-03-02T11:59:58.000000Z")]),
     };
     judge(&facts, now())
+}
+
+fn lease(renewed: &str) -> Lease {
+    serde_json::from_value(
+        json!({ "metadata": { "name": "kubedr-operator" }, "spec": { "renewTime": renewed } }),
+    )
+    .unwrap()
 }
 
 fn one_policy(changes: Value) -> (PolicyState, Vec<String>) {
@@ -221,8 +238,14 @@ fn each_thing_that_is_wrong_with_a_location_is_told() {
 #[test]
 fn without_policies_or_an_operator_nothing_is_as_it_should_be() {
     let nothing = |operator| {
-        let facts =
-            Facts { namespace: "ns".into(), policies: vec![], locations: vec![], records: vec![], operator };
+        let facts = Facts {
+            namespace: "ns".into(),
+            policies: vec![],
+            locations: vec![],
+            records: vec![],
+            operator,
+            lease: None,
+        };
         judge(&facts, now())
     };
     let unknown = nothing(None);
@@ -233,6 +256,77 @@ fn without_policies_or_an_operator_nothing_is_as_it_should_be() {
     let stopped = nothing(Some(stopped));
     assert_eq!(stopped.operator, OperatorState::NotReady);
     assert!(stopped.problems[0].contains("describe pods"), "{stopped:?}");
+}
+
+#[test]
+fn an_operator_whose_pods_are_ready_serves_if_one_of_them_renews_the_lease() {
+    let with = |lease: Option<Vec<Lease>>| {
+        let ready = json!({ "metadata": { "name": "kubedr-operator" }, "status": { "readyReplicas": 2 } });
+        let facts = Facts {
+            namespace: "ns".into(),
+            policies: objects(vec![policy("nightly", json!({}))]),
+            locations: vec![],
+            records: vec![],
+            operator: Some(objects(vec![ready])),
+            lease,
+        };
+        let Status { operator, problems, healthy, .. } = judge(&facts, now());
+        assert_eq!(healthy, problems.is_empty());
+        (operator, problems)
+    };
+    assert_eq!(with(Some(vec![lease("2026-03-02T11:58:01.000000Z")])), (OperatorState::Ready, vec![]));
+    // The clock here is behind.
+    assert_eq!(with(Some(vec![lease("2026-03-02T12:10:00.000000Z")])), (OperatorState::Ready, vec![]));
+    assert_eq!(with(None), (OperatorState::Ready, vec![]), "who may not see the Lease is told nothing of it");
+    let (state, problems) = with(Some(vec![lease("2026-03-02T11:57:59.000000Z")]));
+    assert_eq!(state, OperatorState::NotReady);
+    assert_eq!(
+        problems,
+        [
+            "the operator's pods are ready, but none is at work, since the Lease `kubedr-operator` was last renewed 2m ago: backups \
+          go on by schedule, but nothing here is kept up to date; see `kubectl -n ns logs deployment/kubedr-operator`"
+        ]
+    );
+    let (state, problems) = with(Some(vec![]));
+    assert_eq!(state, OperatorState::NotReady);
+    assert!(problems[0].contains("since none has taken the Lease `kubedr-operator`: "), "{problems:?}");
+}
+
+#[test]
+fn a_location_that_nobody_looks_at_or_checks_in_time_is_overdue() {
+    let late_look = json!({ "status": { "lastValidationTime": "2026-03-02T07:59:00Z" } });
+    assert_eq!(
+        one_location(late_look.clone()),
+        (
+            LocationState::Overdue,
+            vec![
+                "the last look at it was 4h ago and one is due every 1h: see `kubectl -n kubedr-system get jobs,pods -l \
+                 kubedr.backuploc=s3`"
+                    .into()
+            ]
+        )
+    );
+    let late_check = json!({ "status": { "lastCheck": { "time": "2026-02-21T11:00:00Z" } } });
+    assert_eq!(
+        one_location(late_check),
+        (
+            LocationState::Overdue,
+            vec![
+                "the last check of it was 9d ago and one is due every week: see `kubectl -n kubedr-system get events \
+                 --field-selector involvedObject.name=s3`"
+                    .into()
+            ]
+        )
+    );
+    let never = json!({ "status": { "initTime": "2026-02-01T00:00:00Z", "lastCheck": null } });
+    assert!(one_location(never).1[0].starts_with("there was no check of it yet and one is due"));
+    // A storage that does not answer explains it.
+    let mut unavailable = late_look;
+    unavailable["status"]["conditions"] = json!([
+        ready("True", "Initialized", ""),
+        condition("Available", "False", "Unreachable", "no answer")
+    ]);
+    assert_eq!(one_location(unavailable), (LocationState::Unavailable, vec!["no answer".into()]));
 }
 
 fn a_bad_day() -> Status {
