@@ -18,6 +18,9 @@ pub enum Failure {
     /// The repository failed.
     #[error("{0}")]
     Repository(String),
+    /// What is stored in the repository is not what was written.
+    #[error("{0}")]
+    Damaged(String),
     /// A file of the certificates could not be read.
     #[error("{0}")]
     SourceFiles(String),
@@ -42,7 +45,7 @@ impl Failure {
         match self {
             Self::Configuration(_) => exit_code::CONFIGURATION,
             Self::Etcd(_) => exit_code::ETCD,
-            Self::Repository(_) => exit_code::REPOSITORY,
+            Self::Repository(_) | Self::Damaged(_) => exit_code::REPOSITORY,
             Self::SourceFiles(_) => exit_code::SOURCE_FILES,
             Self::Target(_) => exit_code::TARGET,
             Self::Reporting(_) => exit_code::REPORTING,
@@ -96,6 +99,7 @@ impl From<kubedr_repo::Error> for Failure {
                 Self::SourceFiles(cause.to_string())
             }
             (_, ErrorClass::Source) => Self::Etcd(error.to_string()),
+            (_, ErrorClass::Integrity) => Self::Damaged(error.to_string()),
             _ => Self::Repository(error.to_string()),
         }
     }

@@ -84,7 +84,7 @@ pub trait Progress: Sync {
 /// Deletes the snapshots under an exclusive lock and, if asked to, reclaims space; then checks under a shared one.
 ///
 /// A snapshot that is gone already is as good as deleted. If some cannot be deleted, those that could are told of all the
-/// same, and nothing is reclaimed.
+/// same, and nothing is reclaimed. If damage keeps the space from being reclaimed, the check looks all the same.
 pub async fn forget(settings: ForgetSettings, progress: &impl Progress) -> Result<ForgetDone, Failure> {
     let ForgetSettings { storage, repository_id, snapshots, prune, locking } = settings;
     let repository = open(storage, repository_id).await?;
@@ -97,7 +97,10 @@ pub async fn forget(settings: ForgetSettings, progress: &impl Progress) -> Resul
     }
     .await;
     locked.release().await;
-    let (deleted, pruned) = changed?;
+    let (deleted, pruned) = match changed {
+        Err(Failure::Damaged(met)) => return Err(look_closer(met, &repository, &locking, progress).await),
+        changed => changed?,
+    };
     let check = match pruned {
         Some(_) => Some(check_after(&repository, &locking, progress).await?),
         None => None,
@@ -124,7 +127,7 @@ pub async fn check(storage: Storage, depth: CheckDepth, locking: &Locking) -> Re
     let repository = open(storage, None).await?;
     let report = look(&repository, depth, locking).await?;
     match damage(&repository, &report) {
-        Some(damage) => Err(Failure::Repository(damage)),
+        Some(damage) => Err(Failure::Damaged(damage)),
         None => Ok(CheckDone {
             repository: repository.url().to_owned(),
             repository_id: repository.id().to_owned(),
@@ -198,6 +201,24 @@ async fn reclaim(repository: &Arc<Repository>, progress: &impl Progress) -> Resu
     Ok(report)
 }
 
+/// What the job fails with when a prune has met damage. The check has to tell of it, lest the location's last one, which found
+/// nothing, stay the last word; and it knows more than the first thing that stood in the way.
+async fn look_closer(
+    met: String,
+    repository: &Arc<Repository>,
+    locking: &Locking,
+    progress: &impl Progress,
+) -> Failure {
+    match check_after(repository, locking, progress).await {
+        Err(found @ Failure::Damaged(_)) => found,
+        Ok(_) => Failure::Damaged(met),
+        Err(error) => {
+            tracing::warn!(%error, "the check of the damaged repository failed");
+            Failure::Damaged(met)
+        }
+    }
+}
+
 async fn check_after(
     repository: &Arc<Repository>,
     locking: &Locking,
@@ -206,7 +227,7 @@ async fn check_after(
     let report = look(repository, CheckDepth::Structure, locking).await?;
     let damage = damage(repository, &report);
     progress.checked(damage.as_deref()).await?;
-    damage.map_or(Ok(report), |damage| Err(Failure::Repository(damage)))
+    damage.map_or(Ok(report), |damage| Err(Failure::Damaged(damage)))
 }
 
 async fn look(
@@ -239,20 +260,36 @@ fn damage(repository: &Repository, report: &CheckReport) -> Option<String> {
         more => format!("; and {more} more"),
     };
     Some(format!(
-        "the repository at `{}` is damaged: {named}{more}. `restic check --read-data` shows what is affected: bring the missing files \
-         back from the storage's versions or a copy, or begin a new repository under another prefix",
+        "the repository at `{}` is damaged: {named}{more}. `restic check --read-data` shows what is affected: bring the files back \
+         from the storage's versions or a copy, or begin a new repository under another prefix",
         repository.url()
     ))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Mutex, time::Duration};
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+        sync::{LazyLock, Mutex},
+        time::Duration,
+    };
 
-    use kubedr_repo::{BackupRequest, InitOptions, Location, LockHolder, MemoryStore, Secret, Source};
+    use kubedr_repo::{BackupRequest, InitOptions, Location, LockHolder, Source};
+    use kubedr_testing::EmptyRepository;
+    use tempfile::TempDir;
 
     use super::*;
     use crate::NoNeighbours;
+
+    const PASSWORD: &str = "correct horse";
+
+    static EMPTY: LazyLock<EmptyRepository> = LazyLock::new(|| {
+        EmptyRepository::made_by(PASSWORD, |dir| {
+            let location = Location::Local(dir.to_owned());
+            drop(Repository::init(&location, &PASSWORD.into(), &InitOptions::default()).unwrap());
+        })
+    });
 
     /// Remembers what it was told.
     #[derive(Default)]
@@ -289,12 +326,11 @@ mod tests {
         }
     }
 
-    /// A repository in memory with this many backups.
-    fn repository(backups: u8) -> (MemoryStore, Repository, Vec<SnapshotId>) {
-        let store = MemoryStore::new();
-        let location = Location::Memory(store.clone());
-        let (repository, _) =
-            Repository::init(&location, &Secret::new("p"), &InitOptions::default()).unwrap();
+    /// A repository with this many backups.
+    fn repository(backups: u8) -> (TempDir, Repository, Vec<SnapshotId>) {
+        let dir = tempfile::tempdir().unwrap();
+        EMPTY.copy_to(dir.path());
+        let repository = Repository::open(&Location::Local(dir.path().to_owned()), &PASSWORD.into()).unwrap();
         let ids = (0..backups).map(|number| {
             let content = vec![number; 50_000];
             let source = Source {
@@ -313,19 +349,19 @@ mod tests {
             repository.backup(request).unwrap().snapshot_id
         });
         let ids = ids.collect();
-        (store, repository, ids)
+        (dir, repository, ids)
     }
 
-    fn settings(store: &MemoryStore, snapshots: Vec<SnapshotId>, prune: bool) -> ForgetSettings {
-        let storage = Storage::of(Location::Memory(store.clone()), Secret::new("p"));
+    fn settings(dir: &TempDir, snapshots: Vec<SnapshotId>, prune: bool) -> ForgetSettings {
+        let storage = Storage::of(Location::Local(dir.path().to_owned()), PASSWORD.into());
         ForgetSettings { storage, repository_id: None, snapshots, prune, locking: locking() }
     }
 
     #[tokio::test]
     async fn snapshots_go_space_is_reclaimed_and_the_rest_is_checked_in_this_order() {
-        let (store, repository, ids) = repository(3);
+        let (dir, repository, ids) = repository(3);
         let told = Told::default();
-        let done = forget(settings(&store, ids[..2].to_vec(), true), &told).await.unwrap();
+        let done = forget(settings(&dir, ids[..2].to_vec(), true), &told).await.unwrap();
         assert_eq!(done.deleted, ids[..2]);
         assert_eq!(*told.0.lock().unwrap(), ["deleted 2", "pruned", "checked true"]);
         assert!(done.pruned.unwrap().marked.packs > 0);
@@ -335,10 +371,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_snapshot_that_is_gone_already_is_as_good_as_deleted() {
-        let (store, _, ids) = repository(1);
+        let (dir, _, ids) = repository(1);
         let told = Told::default();
         for _ in 0..2 {
-            let done = forget(settings(&store, ids.clone(), false), &told).await.unwrap();
+            let done = forget(settings(&dir, ids.clone(), false), &told).await.unwrap();
             assert_eq!((done.deleted, done.pruned), (ids.clone(), None));
         }
         assert_eq!(*told.0.lock().unwrap(), ["deleted 1", "deleted 1"]);
@@ -346,8 +382,8 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_deleted_from_another_repository() {
-        let (store, repository, ids) = repository(1);
-        let mut settings = settings(&store, ids, true);
+        let (dir, repository, ids) = repository(1);
+        let mut settings = settings(&dir, ids, true);
         settings.repository_id = Some("ab".repeat(32));
         let failure = forget(settings, &Told::default()).await.unwrap_err();
         assert_eq!(failure.exit_code(), 4);
@@ -357,7 +393,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_deleted_while_others_are_at_work() {
-        let (store, repository, ids) = repository(1);
+        let (dir, repository, ids) = repository(1);
         let nobody = |_: &kubedr_repo::LockInfo| false;
         let guard = repository
             .lock(&kubedr_repo::LockOptions {
@@ -368,32 +404,84 @@ mod tests {
                 waiting: &|_| {},
             })
             .unwrap();
-        let failure = forget(settings(&store, ids.clone(), false), &Told::default()).await.unwrap_err();
+        let failure = forget(settings(&dir, ids.clone(), false), &Told::default()).await.unwrap_err();
         assert!(failure.to_string().contains("`somebody` on `other`"), "{failure}");
         assert_eq!(repository.snapshots().unwrap().len(), 1);
         guard.release();
-        assert!(forget(settings(&store, ids, false), &Told::default()).await.is_ok());
+        assert!(forget(settings(&dir, ids, false), &Told::default()).await.is_ok());
     }
 
     #[tokio::test]
     async fn what_could_be_deleted_is_told_although_the_rest_could_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let location = Location::Local(dir.path().to_owned());
-        Repository::init(&location, &Secret::new("p"), &InitOptions::default()).unwrap();
+        let (dir, _, _) = repository(0);
         let ids: Vec<SnapshotId> = (0..5).map(|number| format!("{number:064x}").parse().unwrap()).collect();
+        fs::create_dir(dir.path().join("snapshots")).unwrap();
         for id in &ids[..4] {
-            std::fs::write(dir.path().join("snapshots").join(id.as_str()), "snapshot").unwrap();
+            fs::write(dir.path().join("snapshots").join(id.as_str()), "snapshot").unwrap();
         }
         // What is no file cannot be removed as one.
-        std::fs::create_dir(dir.path().join("snapshots").join(ids[4].as_str())).unwrap();
-        let storage = Storage::of(location, Secret::new("p"));
-        let settings =
-            ForgetSettings { storage, repository_id: None, snapshots: ids, prune: true, locking: locking() };
+        fs::create_dir(dir.path().join("snapshots").join(ids[4].as_str())).unwrap();
         let told = Told::default();
-        let failure = forget(settings, &told).await.unwrap_err();
+        let failure = forget(settings(&dir, ids, true), &told).await.unwrap_err();
         assert_eq!(failure.exit_code(), 4);
         assert!(failure.to_string().starts_with("1 of 5 snapshots could not be deleted"), "{failure}");
         assert_eq!(*told.0.lock().unwrap(), ["deleted 4"], "nothing is reclaimed after that");
-        assert_eq!(std::fs::read_dir(dir.path().join("locks")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(dir.path().join("locks")).unwrap().count(), 0);
+    }
+
+    /// Changes a byte of the file.
+    fn change(file: &Path) {
+        let mut content = fs::read(file).unwrap();
+        content[20] ^= 1;
+        fs::write(file, content).unwrap();
+    }
+
+    fn one_of(dir: &Path) -> PathBuf {
+        fs::read_dir(dir).unwrap().next().unwrap().unwrap().path()
+    }
+
+    #[tokio::test]
+    async fn damage_that_keeps_space_from_being_reclaimed_is_told_as_the_result_of_a_check() {
+        let damages: [fn(&Path, &str) -> PathBuf; 3] = [
+            |dir, snapshot| {
+                let file = dir.join("snapshots").join(snapshot);
+                change(&file);
+                file
+            },
+            |dir, _| {
+                let file = one_of(&dir.join("index"));
+                change(&file);
+                file
+            },
+            |dir, _| {
+                let file = one_of(&one_of(&dir.join("data")));
+                fs::remove_file(&file).unwrap();
+                file
+            },
+        ];
+        for damage in damages {
+            let (dir, repository, ids) = repository(1);
+            let file = damage(dir.path(), ids[0].as_str());
+            let told = Told::default();
+            let gone = "0".repeat(64).parse().unwrap();
+            let failure = forget(settings(&dir, vec![gone], true), &told).await.unwrap_err();
+            assert_eq!(failure.exit_code(), 4);
+            let (text, name) = (failure.to_string(), &file.file_name().unwrap().to_str().unwrap()[..8]);
+            assert!(text.contains("is damaged") && text.contains(name), "{text}");
+            assert!(text.contains("bring the files back"), "{text}");
+            assert_eq!(*told.0.lock().unwrap(), ["deleted 1", "checked false"], "{name}");
+            assert_eq!(repository.locks().unwrap(), []);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_storage_that_is_away_is_no_damage_and_nobody_waits_for_it_a_second_time() {
+        let (dir, _, ids) = repository(2);
+        fs::rename(dir.path().join("index"), dir.path().join("elsewhere")).unwrap();
+        fs::write(dir.path().join("index"), "no directory").unwrap();
+        let told = Told::default();
+        let failure = forget(settings(&dir, ids[..1].to_vec(), true), &told).await.unwrap_err();
+        assert!(matches!(failure, Failure::Repository(_)), "{failure:?}");
+        assert_eq!(*told.0.lock().unwrap(), ["deleted 1"]);
     }
 }

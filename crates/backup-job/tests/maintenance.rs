@@ -5,16 +5,23 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::LazyLock,
     thread,
     time::Duration,
 };
 
 use kubedr_repo::{Location, LockGuard, LockHolder, LockMode, LockOptions, Repository};
-use kubedr_testing::{EtcdCluster, Restic, assert_success, text};
+use kubedr_testing::{EmptyRepository, EtcdCluster, Restic, assert_success, text};
 use serde_json::Value;
 use tempfile::TempDir;
 
 const PASSWORD: &str = "correct-horse-battery";
+
+static EMPTY: LazyLock<EmptyRepository> = LazyLock::new(|| {
+    EmptyRepository::made_by(PASSWORD, |dir| {
+        let _ = Restic::new(dir.to_str().unwrap(), PASSWORD).ok(&["init"]);
+    })
+});
 
 /// A repository in a directory of its own, made by stock restic.
 struct Place {
@@ -26,7 +33,7 @@ impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let restic = Restic::new(dir.path().join("repository").to_str().unwrap(), PASSWORD);
-        let _ = restic.ok(&["init"]);
+        EMPTY.copy_to(&dir.path().join("repository"));
         Self { dir, restic }
     }
 
@@ -159,7 +166,7 @@ fn damage_is_found_and_is_a_failure() {
     fs::remove_file(&pack).unwrap();
     let log = place.fails(&["check"], 4);
     assert!(log.contains("damaged") && log.contains("restic check"), "{log}");
-    assert!(place.fails(&["prune"], 4).contains("the job failed"));
+    assert!(place.fails(&["prune"], 4).contains("is damaged"));
 }
 
 #[test]

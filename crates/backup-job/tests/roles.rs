@@ -8,7 +8,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use kubedr_testing::{
-    CONTAINER_TOKEN, EtcdCluster, ROLE_ARN, RoleServer, S3Server, WEB_IDENTITY_TOKEN, assert_success, text,
+    CONTAINER_TOKEN, EtcdCluster, ROLE_ARN, RoleServer, S3Server, WEB_IDENTITY_TOKEN, assert_success,
+    open_at_once, text,
 };
 use tempfile::TempDir;
 
@@ -89,8 +90,9 @@ impl<'a> Job<'a> {
     /// Initialises and backs up; stock restic, with the account's own keys, says whether it is there.
     fn backs_up(&self) {
         self.ok(&["init"]);
-        self.ok(&["backup"]);
         let restic = self.s3.restic(self.bucket, PASSWORD);
+        open_at_once(&restic, &self.s3.bucket_dir(self.bucket));
+        self.ok(&["backup"]);
         assert_eq!(restic.json(&["snapshots"]).as_array().unwrap().len(), 1);
         let _ = restic.ok(&["check", "--read-data"]);
     }

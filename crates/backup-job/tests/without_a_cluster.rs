@@ -8,6 +8,7 @@ use std::{
     path::Path,
     process::{Command, Output, Stdio},
     sync::{
+        LazyLock,
         atomic::{AtomicU32, Ordering},
         mpsc,
     },
@@ -15,10 +16,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kubedr_testing::{EtcdCluster, Restic, S3Server, assert_success, text};
+use kubedr_repo::{InitOptions, Location, Repository};
+use kubedr_testing::{EmptyRepository, EtcdCluster, Restic, S3Server, assert_success, open_at_once, text};
 use serde_json::Value;
 
 const PASSWORD: &str = "correct-horse-battery";
+
+static EMPTY: LazyLock<EmptyRepository> = LazyLock::new(|| {
+    EmptyRepository::made_by(PASSWORD, |dir| {
+        let location = Location::Local(dir.to_owned());
+        drop(Repository::init(&location, &PASSWORD.into(), &InitOptions::default()).unwrap());
+    })
+});
 
 /// A repository of its own, and the environment to reach it and etcd.
 struct Job {
@@ -41,6 +50,17 @@ impl Job {
         job.set("ETCDCTL_CERT", &shown(&files.cert));
         job.set("ETCDCTL_KEY", &shown(&files.key));
         job
+    }
+
+    /// With a repository that is there already.
+    fn initialised(s3: &S3Server, etcd: &EtcdCluster) -> Self {
+        let job = Self::new(s3, etcd);
+        EMPTY.copy_to(&s3.bucket_dir(job.bucket()));
+        job
+    }
+
+    fn bucket(&self) -> &str {
+        self.restic.repository().rsplit('/').next().unwrap()
     }
 
     fn set(&mut self, name: &str, value: &str) {
@@ -146,6 +166,7 @@ fn each_kind_of_failure_has_its_exit_code_and_leaves_no_snapshot() {
     let message = job.fails(&["backup"], 4);
     assert!(message.contains("no repository") || message.contains("does not exist"), "{message}");
     job.ok(&["init"]);
+    open_at_once(&job.restic, &s3.bucket_dir(job.bucket()));
 
     let mut wrong = Job { variables: job.variables.clone(), restic: job.restic.clone() };
     wrong.set("RESTIC_PASSWORD", "another-one");
@@ -173,8 +194,7 @@ fn each_kind_of_failure_has_its_exit_code_and_leaves_no_snapshot() {
 #[test]
 fn line_ends_in_secrets_do_no_harm() {
     let (s3, etcd) = servers();
-    let mut job = Job::new(&s3, &etcd);
-    job.ok(&["init"]);
+    let mut job = Job::initialised(&s3, &etcd);
     for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "RESTIC_PASSWORD"] {
         let value = job.variables.iter().find(|(known, _)| known == name).unwrap().1.clone();
         job.set(name, &format!("{value}\r\n"));
@@ -186,11 +206,10 @@ fn line_ends_in_secrets_do_no_harm() {
 #[test]
 fn sigterm_ends_a_job_that_waits_for_etcd_within_seconds() {
     let (s3, etcd) = servers();
-    let job = Job::new(&s3, &etcd);
-    job.ok(&["init"]);
+    let job = Job::initialised(&s3, &etcd);
     etcd.member(0).pause();
     let mut child = job.command(&["backup"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // Opening the repository takes half a second; then the job waits for etcd, which says nothing.
+    // Time to open the repository; then the job waits for etcd, which says nothing.
     thread::sleep(Duration::from_millis(1500));
     let begun = Instant::now();
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     Error, FileDigest, Repository, SnapshotId, Source, StorageErrorKind,
-    backend::{Creation, FileKind, Storage, StorageError, relative_path},
+    backend::{FileKind, Storage, StorageError, pass_on, relative_path},
     error::call_engine,
     readback,
     source::{Gate, Streams, validate},
@@ -151,25 +151,7 @@ impl Staging {
 }
 
 impl Storage for Staging {
-    fn url(&self) -> String {
-        self.inner.url()
-    }
-
-    fn prepare(&self) -> Result<(), StorageError> {
-        self.inner.prepare()
-    }
-
-    fn list(&self, kind: FileKind) -> Result<Vec<(Id, u32)>, StorageError> {
-        self.inner.list(kind)
-    }
-
-    fn read(&self, kind: FileKind, id: &Id) -> Result<Bytes, StorageError> {
-        self.inner.read(kind, id)
-    }
-
-    fn read_range(&self, kind: FileKind, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError> {
-        self.inner.read_range(kind, id, offset, length)
-    }
+    pass_on!(url, prepare, list, read, read_range, create_new, remove);
 
     fn write(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<(), StorageError> {
         if kind != FileKind::Snapshot {
@@ -182,38 +164,29 @@ impl Storage for Staging {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some((*id, content));
         Ok(())
     }
-
-    fn create_new(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<Creation, StorageError> {
-        self.inner.create_new(kind, id, content)
-    }
-
-    fn remove(&self, kind: FileKind, id: &Id) -> Result<(), StorageError> {
-        self.inner.remove(kind, id)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        ErrorClass, InitOptions, MemoryStore,
+        ErrorClass, MemoryStore,
         backend::faulty::{Change, Fault, FaultyStorage},
-        init::init,
+        init::quick,
     };
 
     /// A backup on a storage that does `fault` to the first change of a file of this kind; and how many snapshots the
     /// storage has then.
     fn backup_with(kind: FileKind, fault: Fault) -> (Result<Backup, Error>, usize) {
         let store: Arc<dyn Storage> = Arc::new(MemoryStore::new());
-        let (unlocked, _) = init(&store, &"password".into(), &InitOptions::default()).unwrap();
+        let repository = quick::repository(store.clone());
         let mut first = true;
         let faulty = FaultyStorage::around(store.clone(), move |change, changed| {
             let now = changed == kind && change == Change::Write && std::mem::take(&mut first);
             if now { fault } else { Fault::None }
         });
-        let repository = Repository::from_unlocked(faulty, unlocked);
         let content: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
-        let backup = repository.backup(BackupRequest {
+        let backup = repository.on(faulty).backup(BackupRequest {
             time: Timestamp::now(),
             host: "host".to_owned(),
             tags: Vec::new(),

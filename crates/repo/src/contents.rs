@@ -6,7 +6,7 @@ use rustic_core::{
 };
 use serde::Serialize;
 
-use crate::{Error, Repository, SnapshotId, error::call_engine, parallel, snapshot};
+use crate::{Error, Repository, SnapshotId, error::read_engine, parallel, snapshot};
 
 /// The directory of a backup, and what may lie in it. Certificates are one archive, or, as KubeDR stored them, a directory.
 const DATA: &str = "data";
@@ -30,7 +30,7 @@ pub(crate) fn run(
 ) -> Result<Vec<Result<Contents, Error>>, Error> {
     let engine = repository.engine()?;
     // An index that knows where trees are, and of data nothing but that it exists: a fraction of the memory.
-    let engine = call_engine(&repository.url, "reading the index", || engine.to_indexed_ids())?;
+    let engine = read_engine(&repository.url, "reading the index", || engine.to_indexed_ids())?;
     let look = Look { repository, engine: &engine };
     Ok(parallel::each(snapshots, |id| look.contents(id)))
 }
@@ -76,7 +76,7 @@ impl Look<'_> {
     }
 
     fn tree(&self, id: TreeId) -> Result<Tree, Error> {
-        call_engine(&self.repository.url, "reading a directory", || self.engine.get_tree(&id))
+        read_engine(&self.repository.url, "reading a directory", || self.engine.get_tree(&id))
     }
 }
 
@@ -90,10 +90,12 @@ fn subtree(node: &Node) -> Option<TreeId> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use rustic_core::Id;
 
     use super::*;
-    use crate::{BackupRequest, ErrorClass, InitOptions, Location, MemoryStore, Source};
+    use crate::{BackupRequest, ErrorClass, MemoryStore, Source, init::quick};
 
     fn backup(repository: &Repository, path: &str, files: &[(&str, usize)]) -> SnapshotId {
         let source = |(path, size): &(&str, usize)| Source {
@@ -114,9 +116,7 @@ mod tests {
 
     #[test]
     fn what_is_in_each_snapshot_is_told_in_the_order_of_the_question() {
-        let location = Location::Memory(MemoryStore::new());
-        let (repository, _) =
-            Repository::init(&location, &"password".into(), &InitOptions::default()).unwrap();
+        let repository = quick::repository(Arc::new(MemoryStore::new()));
         let database = ("/data/etcd-snapshot.db", 100_000);
         let questions = [
             (backup(&repository, "/data", &[database]), (true, false, 100_000)),
@@ -143,9 +143,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_that_is_gone_or_damaged_spoils_only_its_own_answer() {
-        let location = Location::Memory(MemoryStore::new());
-        let (repository, _) =
-            Repository::init(&location, &"password".into(), &InitOptions::default()).unwrap();
+        let repository = quick::repository(Arc::new(MemoryStore::new()));
         let id = backup(&repository, "/data", &[("/data/etcd-snapshot.db", 10)]);
         let answers = repository.contents(&[Id::random().into(), id.clone()]).unwrap();
         assert!(matches!(answers[0], Err(Error::NoSuchSnapshot { .. })), "{answers:?}");

@@ -229,17 +229,44 @@ impl Error {
         Self::Damaged { url: url.to_owned(), detail: detail.into() }
     }
 
+    /// What went wrong, for a text that names the repository itself.
+    pub(crate) fn detail(&self) -> String {
+        match self {
+            Self::Damaged { url: _, detail } => detail.clone(),
+            Self::Storage { url: _, cause } => cause.to_string(),
+            other => other.to_string(),
+        }
+    }
+
     /// An error that came out of the engine: a storage error of ours that it only passed on, or its own.
     pub(crate) fn from_engine(url: &str, action: &'static str, error: &RusticError) -> Self {
         if let Some(cause) = find::<StorageError>(error) {
             return Self::storage(url, cause.clone());
         }
-        let detail = one_line(error.display_log().trim_start_matches("Error: "));
+        let detail = engine_words(error);
         if is_authentication_failure(error) {
             return Self::damaged(url, format!("{action}: {detail}"));
         }
         Self::Engine { action, detail }
     }
+}
+
+/// What the engine and those below it say, without what only their developers need: kinds, nonces, backtraces.
+pub(crate) fn engine_words(error: &RusticError) -> String {
+    let own = |error: &RusticError| {
+        let log = error.display_log();
+        let words = log.trim_start_matches("Error: ").split(" (kind: related to ").next().unwrap_or_default();
+        one_line(words.trim_end_matches('.'))
+    };
+    let mut words = vec![own(error)];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let engines = cause.downcast_ref::<RusticError>();
+        let engines = engines.or_else(|| cause.downcast_ref::<Box<RusticError>>().map(|boxed| &**boxed));
+        words.push(engines.map_or_else(|| one_line(&cause.to_string()), own));
+        next = cause.source();
+    }
+    words.join(": ")
 }
 
 /// Calls the engine. It panics where it finds what it thinks impossible, such as a pack that ends too early; that is an
@@ -257,6 +284,18 @@ pub(crate) fn call_engine<T>(
             Err(Error::Engine { action, detail: format!("the engine panicked: {}", one_line(text)) })
         }
     }
+}
+
+/// Calls the engine for what only reads: where it fails and the storage does not, what is stored is not what was written.
+pub(crate) fn read_engine<T>(
+    url: &str,
+    action: &'static str,
+    call: impl FnOnce() -> Result<T, Box<RusticError>>,
+) -> Result<T, Error> {
+    call_engine(url, action, call).map_err(|error| match error {
+        Error::Engine { action, detail } => Error::damaged(url, format!("{action}: {detail}")),
+        error => error,
+    })
 }
 
 /// Whether data was not encrypted with the key at hand, or was changed since.
@@ -303,6 +342,18 @@ mod tests {
         let inner = RusticError::new(ErrorKind::Cryptography, "MAC").attach_error_code("C001");
         let outer = RusticError::with_source(ErrorKind::Cryptography, "error processing", inner);
         assert_eq!(Error::from_engine("u", "check", &outer).class(), ErrorClass::Integrity);
+    }
+
+    #[test]
+    fn the_engines_words_are_told_without_what_only_its_developers_need() {
+        let mac = RusticError::with_source(ErrorKind::Cryptography, "MAC check failed.", refused())
+            .attach_context("nonce", "[1, 2]")
+            .attach_error_code("C001");
+        let outer = RusticError::with_source(ErrorKind::Cryptography, "error processing {tpe}:{id}", mac)
+            .attach_context("tpe", "Index")
+            .attach_context("id", "ab");
+        let words = engine_words(&outer);
+        assert_eq!(words, format!("error processing Index:ab: MAC check failed: {}", refused()));
     }
 
     #[test]

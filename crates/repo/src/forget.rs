@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::{
-    Error, Repository, SnapshotId, StorageErrorKind,
+    Error, Repository, SnapshotId,
     backend::{FileKind, StorageError},
     parallel,
 };
@@ -17,18 +17,12 @@ pub(crate) fn run(repository: &Repository, snapshots: &[SnapshotId]) -> Vec<Resu
         }
         let removed = repository.storage.remove(FileKind::Snapshot, &snapshot.engine_id());
         removed.map_err(|cause| {
-            if !concerns_this_file_only(cause.kind) {
+            if !cause.kind.concerns_one_file() {
                 stop().get_or_insert_with(|| cause.clone());
             }
             Error::storage(&repository.url, cause)
         })
     })
-}
-
-/// A file can be protected, or refused for reasons of its own. Everything else would cost each of the others a minute of
-/// retries.
-fn concerns_this_file_only(kind: StorageErrorKind) -> bool {
-    matches!(kind, StorageErrorKind::AccessDenied | StorageErrorKind::Other)
 }
 
 #[cfg(test)]
@@ -39,12 +33,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        InitOptions, MemoryStore,
+        MemoryStore,
         backend::{
             Storage,
             faulty::{Change, Fault, FaultyStorage},
         },
-        init::init,
+        init::quick,
         seal::name_of,
     };
 
@@ -62,9 +56,7 @@ mod tests {
 
     /// A repository on this storage; its config and key are elsewhere, which removing snapshots does not need.
     fn open(storage: Arc<dyn Storage>) -> Repository {
-        let elsewhere: Arc<dyn Storage> = Arc::new(MemoryStore::new());
-        let (unlocked, _) = init(&elsewhere, &"password".into(), &InitOptions::default()).unwrap();
-        Repository::from_unlocked(storage, unlocked)
+        quick::repository(Arc::new(MemoryStore::new())).on(storage)
     }
 
     #[test]

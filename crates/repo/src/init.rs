@@ -13,6 +13,8 @@
 //! - Whoever wrote the config makes sure afterwards that its key is still there and alone.
 
 mod draft;
+#[cfg(test)]
+pub(crate) mod quick;
 
 use std::{
     collections::BTreeMap,
@@ -65,8 +67,20 @@ const POLL: Duration = Duration::from_millis(100);
 /// Looks until giving up; each one either waits, which `grace` bounds, or makes progress.
 const ROUNDS: u32 = 1000;
 
+/// Composes the first files of a repository with a key of its own.
+type NewKey = fn(&str, &Secret, &InitOptions) -> Result<Draft, Error>;
+
 /// Makes sure that there is a repository that the password opens.
 pub(crate) fn init(
+    storage: &Arc<dyn Storage>,
+    password: &Secret,
+    options: &InitOptions,
+) -> Result<(Unlocked, InitOutcome), Error> {
+    init_with(Draft::with_new_key, storage, password, options)
+}
+
+fn init_with(
+    new_key: NewKey,
     storage: &Arc<dyn Storage>,
     password: &Secret,
     options: &InitOptions,
@@ -76,6 +90,7 @@ pub(crate) fn init(
     }
     storage.prepare().map_err(|cause| Error::storage(&storage.url(), cause))?;
     let mut attempt = Attempt {
+        new_key,
         storage: storage.clone(),
         url: storage.url(),
         password,
@@ -93,6 +108,7 @@ pub(crate) fn init(
 }
 
 struct Attempt<'a> {
+    new_key: NewKey,
     storage: Arc<dyn Storage>,
     url: String,
     password: &'a Secret,
@@ -195,7 +211,7 @@ impl Attempt<'_> {
 
     fn write_own_key(&mut self) -> Result<Step, Error> {
         self.refuse_leftovers("neither config nor keys")?;
-        let draft = Draft::with_new_key(&self.url, self.password, self.options)?;
+        let draft = (self.new_key)(&self.url, self.password, self.options)?;
         let (id, content) = draft.key.ok_or_else(|| Error::Engine {
             action: "composing a key",
             detail: "the engine wrote none".to_owned(),

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use rustic_core::Id;
 
-use crate::backend::{Creation, FileKind, Storage, StorageError};
+use crate::backend::{FileKind, Storage, StorageError, pass_on};
 
 /// Bytes of a long operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,17 +95,7 @@ impl MeteredStorage {
 }
 
 impl Storage for MeteredStorage {
-    fn url(&self) -> String {
-        self.inner.url()
-    }
-
-    fn prepare(&self) -> Result<(), StorageError> {
-        self.inner.prepare()
-    }
-
-    fn list(&self, kind: FileKind) -> Result<Vec<(Id, u32)>, StorageError> {
-        self.inner.list(kind)
-    }
+    pass_on!(url, prepare, list, write, create_new, remove);
 
     fn read(&self, kind: FileKind, id: &Id) -> Result<Bytes, StorageError> {
         self.inner.read(kind, id).map(|content| self.count(kind, content))
@@ -113,17 +103,5 @@ impl Storage for MeteredStorage {
 
     fn read_range(&self, kind: FileKind, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError> {
         self.inner.read_range(kind, id, offset, length).map(|content| self.count(kind, content))
-    }
-
-    fn write(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<(), StorageError> {
-        self.inner.write(kind, id, content)
-    }
-
-    fn create_new(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<Creation, StorageError> {
-        self.inner.create_new(kind, id, content)
-    }
-
-    fn remove(&self, kind: FileKind, id: &Id) -> Result<(), StorageError> {
-        self.inner.remove(kind, id)
     }
 }

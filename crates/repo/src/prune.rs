@@ -18,7 +18,11 @@ use rustic_core::{
 };
 use serde::Serialize;
 
-use crate::{Error, Repository, backend::FileKind, error::call_engine};
+use crate::{
+    Error, Repository,
+    backend::FileKind,
+    error::{call_engine, read_engine},
+};
 
 /// How long what was marked is kept: shorter than a day, so that a daily run deletes what the last one has marked.
 pub(crate) const KEEP_MARKED: Duration = Duration::from_hours(23);
@@ -69,7 +73,7 @@ pub(crate) fn plan(repository: &Repository, keep_marked: Duration) -> Result<Pru
     let mut options = PruneOptions::default();
     options.keep_delete = Span::try_from(keep_marked).unwrap_or(options.keep_delete);
     let engine = repository.engine()?;
-    let plan = call_engine(&repository.url, "planning a prune", || engine.prune_plan(&options))?;
+    let plan = read_engine(&repository.url, "planning a prune", || engine.prune_plan(&options))?;
     let repository = repository.on(repository.storage.clone());
     Ok(PrunePlan { report: report(&plan), options, plan, engine, repository })
 }
@@ -123,7 +127,7 @@ impl PrunePlan {
 fn mark_unindexed(repository: &Repository, engine: &Engine<OpenStatus>) -> Result<(), Error> {
     let failed = |cause| Error::storage(&repository.url, cause);
     let mut packs = repository.storage.list(FileKind::Pack).map_err(failed)?;
-    call_engine(&repository.url, "reading the index", || {
+    read_engine(&repository.url, "reading the index", || {
         for file in engine.stream_files::<IndexFile>()? {
             let IndexFile { packs: used, packs_to_delete: marked, supersedes: _ } = file?.1;
             let named: BTreeSet<_> = used.iter().chain(&marked).map(|pack| *pack.id).collect();

@@ -238,7 +238,7 @@ fn digest(reader: &TreeReader<'_>, path: &Path, node: &Node) -> Result<FileDiges
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BackupRequest, InitOptions, Location, MemoryStore, Source, snapshot};
+    use crate::{BackupRequest, MemoryStore, Source, init::quick, snapshot};
 
     struct FullDisk(u64);
 
@@ -254,9 +254,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_an_error_of_the_output_not_a_panic() {
-        let location = Location::Memory(MemoryStore::new());
-        let (repository, _) =
-            Repository::init(&location, &"password".into(), &InitOptions::default()).unwrap();
+        let repository = quick::repository(Arc::new(MemoryStore::new()));
         let content: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
         let backup = repository.backup(BackupRequest {
             time: jiff::Timestamp::now(),

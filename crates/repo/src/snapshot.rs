@@ -129,30 +129,43 @@ impl Listing {
     }
 }
 
-/// Each by itself: a damaged one must not hide the others.
 pub(crate) fn list(repository: &Repository) -> Result<Listing, Error> {
-    let ids = ids(repository)?;
-    let engine = repository.engine()?;
-    let read = parallel::each(&ids, |id| read_twice(repository, &engine, id));
-    let mut listing = Listing { snapshots: Vec::new(), unreadable: Vec::new() };
-    for (id, file) in ids.into_iter().zip(read) {
+    let Files { read, unreadable } = files(repository, &repository.engine()?)?;
+    let mut snapshots: Vec<_> = read.iter().map(Snapshot::from_file).collect();
+    snapshots.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
+    Ok(Listing { snapshots, unreadable })
+}
+
+/// The files of all snapshots.
+pub(crate) struct Files {
+    /// Those that can be read, in no order.
+    pub(crate) read: Vec<SnapshotFile>,
+    /// Those that cannot, and why, by their ids.
+    pub(crate) unreadable: Vec<(SnapshotId, Error)>,
+}
+
+/// Each by itself: a damaged one must not hide the others.
+pub(crate) fn files(repository: &Repository, engine: &Engine<OpenStatus>) -> Result<Files, Error> {
+    let mut ids = ids(repository)?;
+    ids.sort_unstable();
+    let outcomes = parallel::each(&ids, |id| read_twice(repository, engine, id));
+    let mut files = Files { read: Vec::new(), unreadable: Vec::new() };
+    for (id, file) in ids.into_iter().zip(outcomes) {
         match file {
-            Ok(file) => listing.snapshots.push(Snapshot::from_file(&file)),
+            Ok(file) => files.read.push(file),
             // Deleted by others since it was listed.
             Err(Error::NoSuchSnapshot { .. }) => {}
             Err(error) if concerns_all(&error) => return Err(error),
-            Err(error) => listing.unreadable.push((id, error)),
+            Err(error) => files.unreadable.push((id, error)),
         }
     }
     // Keys that may list and not read.
-    if listing.snapshots.is_empty()
-        && let Some(at) = listing.unreadable.iter().position(|(_, e)| matches!(e, Error::Storage { .. }))
+    if files.read.is_empty()
+        && let Some(at) = files.unreadable.iter().position(|(_, e)| matches!(e, Error::Storage { .. }))
     {
-        return Err(listing.unreadable.swap_remove(at).1);
+        return Err(files.unreadable.swap_remove(at).1);
     }
-    listing.snapshots.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
-    listing.unreadable.sort_by(|(a, _), (b, _)| a.cmp(b));
-    Ok(listing)
+    Ok(files)
 }
 
 /// What was damaged on its way is whole the second time.
@@ -172,10 +185,7 @@ fn read_twice(
 /// Whether this says more about the storage than about one file in it.
 fn concerns_all(error: &Error) -> bool {
     match error {
-        Error::Storage { cause, .. } => !matches!(
-            cause.kind,
-            StorageErrorKind::AccessDenied | StorageErrorKind::Damaged | StorageErrorKind::Other
-        ),
+        Error::Storage { cause, .. } => !cause.kind.concerns_one_file(),
         error => error.is_temporary(),
     }
 }

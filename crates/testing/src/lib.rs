@@ -15,6 +15,7 @@
 
 mod etcd;
 mod fake_api;
+mod key;
 mod many_backups;
 mod pki;
 mod process;
@@ -26,6 +27,7 @@ mod tool;
 
 pub use etcd::{EtcdCluster, EtcdServer};
 pub use fake_api::FakeApi;
+pub use key::{EmptyRepository, key_file, open_at_once};
 pub use many_backups::{ManyBackups, age_marks};
 pub use pki::{ClientFiles, KeyKind, Pki};
 pub use process::{ServerProcess, free_port, wait_until};

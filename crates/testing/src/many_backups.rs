@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use aes256ctr_poly1305aes::aead::{Aead, Nonce};
 use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::Restic;
+use crate::{Restic, key::master_key};
 
 /// Backups of an etcd that changes a little from one to the next.
 #[derive(Clone, Copy, Debug)]
@@ -178,13 +177,8 @@ struct Sealer {
 
 impl Sealer {
     fn new(repository: &Restic) -> Self {
-        let master = repository.json(&["cat", "masterkey"]);
-        let parts = [&master["encrypt"], &master["mac"]["k"], &master["mac"]["r"]].map(|part| {
-            let ByteString(bytes) = serde_json::from_value(part.clone()).expect("a part of the key");
-            bytes
-        });
         let mut key = Key::default();
-        key.copy_from_slice(&parts.concat());
+        key.copy_from_slice(&master_key(repository));
         // No two programs seal as many.
         let sealed = u128::from(std::process::id()) << 64;
         Self { cipher: Aes256CtrPoly1305Aes::new(&key), sealed }

@@ -45,6 +45,12 @@ impl Restic {
         &self.repository
     }
 
+    /// The repository's password.
+    pub(crate) fn password(&self) -> &str {
+        let password = self.environment.iter().find(|(name, _)| name == "RESTIC_PASSWORD");
+        &password.expect("it was made with a password").1
+    }
+
     /// The environment that restic gets, for a program that reads the same variables.
     #[must_use]
     pub fn environment(&self) -> &[(String, String)] {

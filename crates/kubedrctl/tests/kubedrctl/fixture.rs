@@ -4,16 +4,24 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::LazyLock,
 };
 
 use kubedr_repo::{BackupRequest, InitOptions, Location, Repository, S3Options, Secret, SnapshotId, Source};
-use kubedr_testing::{S3Server, assert_success, text};
+use kubedr_testing::{EmptyRepository, S3Server, assert_success, text};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 pub const PASSWORD: &str = "correct-horse-battery";
 pub const CLUSTER: &str = "3f6c1f5e-0000-4000-8000-000000000000";
+
+static EMPTY: LazyLock<EmptyRepository> = LazyLock::new(|| {
+    EmptyRepository::made_by(PASSWORD, |directory| {
+        let location = Location::Local(directory.to_owned());
+        drop(Repository::init(&location, &PASSWORD.into(), &InitOptions::default()).unwrap());
+    })
+});
 
 /// The binary under its second name, too.
 pub fn command() -> Command {
@@ -36,6 +44,7 @@ impl Ctl {
     pub fn local() -> Self {
         let directory = TempDir::new().unwrap();
         let place = directory.path().join("repository");
+        EMPTY.copy_to(&place);
         let location = Location::Local(place.clone());
         let mut ctl = Self::empty(directory, &place.display().to_string());
         ctl.fill(&location);
@@ -51,6 +60,7 @@ impl Ctl {
         ctl.set("AWS_ACCESS_KEY_ID", server.access_key());
         ctl.set("AWS_SECRET_ACCESS_KEY", server.secret_key());
         ctl.names.push((server.endpoint(), "ENDPOINT".to_owned()));
+        EMPTY.copy_to(&server.bucket_dir("backups"));
         ctl.fill(&location);
         ctl
     }
@@ -65,7 +75,7 @@ impl Ctl {
     }
 
     fn fill(&mut self, location: &Location) {
-        let (repository, _) = Repository::init(location, &PASSWORD.into(), &InitOptions::default()).unwrap();
+        let repository = Repository::open(location, &PASSWORD.into()).unwrap();
         self.names.push((repository.id().to_owned(), "REPOSITORY-ID".to_owned()));
         let tags = |policy: &str| {
             ["cluster", "location", "namespace", "policy"]

@@ -112,6 +112,12 @@ impl StorageErrorKind {
         }
     }
 
+    /// Whether it may be a matter of the one file it was met on, and the next one can be tried. Everything else holds for all, and
+    /// trying would cost each of them a minute of retries.
+    pub(crate) fn concerns_one_file(self) -> bool {
+        matches!(self, Self::Missing | Self::AccessDenied | Self::Damaged | Self::Other)
+    }
+
     /// Whether the same request may succeed later with nothing changed by the admin.
     #[must_use]
     pub fn is_temporary(self) -> bool {

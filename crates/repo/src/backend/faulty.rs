@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use rustic_core::Id;
 
-use super::{Creation, FileKind, Storage, StorageError, StorageErrorKind};
+use super::{Creation, FileKind, Storage, StorageError, StorageErrorKind, pass_on};
 
 /// Called before every change of the storage with what is about to happen.
 type Hook = Box<dyn FnMut(Change, FileKind) -> Fault + Send>;
@@ -88,9 +88,7 @@ impl FaultyStorage {
 }
 
 impl Storage for FaultyStorage {
-    fn url(&self) -> String {
-        self.inner.url()
-    }
+    pass_on!(url);
 
     fn prepare(&self) -> Result<(), StorageError> {
         self.alive()?;

@@ -10,6 +10,7 @@ pub(crate) mod faulty;
 mod kind;
 mod local;
 mod memory;
+mod pass_on;
 mod s3;
 
 use std::{fmt::Debug, sync::Arc};
@@ -22,6 +23,7 @@ pub use failure::{StorageError, StorageErrorKind};
 pub(crate) use failure::{chain as failure_chain, one_line};
 pub(crate) use kind::FileKind;
 pub use memory::MemoryStore;
+pub(crate) use pass_on::pass_on;
 pub(crate) use s3::check_certificates;
 
 use crate::Location;

@@ -1,20 +1,23 @@
 //! Initialisation under every fault that can be aimed at it.
 
-use std::{path::Path, thread};
+use std::{path::Path, sync::Barrier, thread};
 
 use kubedr_testing::Restic;
+use rustic_core::repofile::KeyFile;
 use tempfile::TempDir;
 
-use super::*;
+use super::{
+    quick::{PASSWORD, init},
+    *,
+};
 use crate::{
     ErrorClass, Location,
     backend::{
         MemoryStore, connect,
         faulty::{Change, Fault, FaultyStorage},
+        pass_on,
     },
 };
-
-const PASSWORD: &str = "correct horse";
 
 fn impatient() -> InitOptions {
     InitOptions { grace: Duration::from_millis(300), ..InitOptions::default() }
@@ -45,6 +48,18 @@ fn killed_at(storage: &Arc<dyn Storage>, nth: usize, fault: Fault, password: &st
     });
     let error = try_init(&faulty, password).unwrap_err();
     assert!(error.to_string().contains("killed"), "{error}");
+}
+
+#[test]
+fn guessing_the_password_of_a_new_repository_costs_half_a_second_and_much_memory_each_time() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStore::new());
+    let (unlocked, outcome) = super::init(&storage, &PASSWORD.into(), &impatient()).unwrap();
+    assert_eq!(outcome, InitOutcome::Created);
+    let key = storage.read(FileKind::Key, &list_keys(&storage).unwrap()[0]).unwrap();
+    let key: KeyFile = serde_json::from_slice(&key).unwrap();
+    assert_eq!((key.n, key.r, key.p), (1 << 17, 8, 1));
+    let again = crate::Repository::open_storage(storage, &PASSWORD.into()).unwrap();
+    assert_eq!(again.id(), unlocked.engine.config().id.to_hex().as_str());
 }
 
 #[test]
@@ -187,8 +202,10 @@ fn an_empty_password_is_refused() {
 
 /// `count` initialisations at once: one makes the repository, and all open the same.
 fn race(storage: &Arc<dyn Storage>, count: usize) {
+    let together = Barrier::new(count);
     let attempts: Vec<(String, InitOutcome)> = thread::scope(|scope| {
         let run = || {
+            together.wait();
             let (unlocked, outcome) = init(storage, &PASSWORD.into(), &InitOptions::default()).unwrap();
             (unlocked.engine.config().id.to_hex().as_str().to_owned(), outcome)
         };
@@ -203,14 +220,14 @@ fn race(storage: &Arc<dyn Storage>, count: usize) {
 
 #[test]
 fn of_several_at_once_one_creates_and_the_others_attach_in_memory() {
-    for _ in 0..3 {
+    for _ in 0..10 {
         race(&(Arc::new(MemoryStore::new()) as Arc<dyn Storage>), 3);
     }
 }
 
 #[test]
 fn of_several_at_once_one_creates_and_the_others_attach_in_a_directory() {
-    for _ in 0..3 {
+    for _ in 0..5 {
         let directory = TempDir::new().unwrap();
         race(&local(directory.path()), 3);
         restic_opens_it(directory.path(), PASSWORD, 1);
@@ -220,11 +237,12 @@ fn of_several_at_once_one_creates_and_the_others_attach_in_a_directory() {
 /// A storage that knows no conditional write: the last one stays.
 #[test]
 fn of_several_at_once_one_repository_remains_where_writes_have_no_conditions() {
-    for _ in 0..2 {
-        let store = MemoryStore::new();
+    for _ in 0..10 {
+        let (store, together) = (MemoryStore::new(), Barrier::new(3));
         let attempts: Vec<_> = thread::scope(|scope| {
             let run = || {
-                let storage: Arc<dyn Storage> = Arc::new(Unconditional(store.clone()));
+                let storage: Arc<dyn Storage> = Arc::new(Unconditional { inner: store.clone() });
+                together.wait();
                 init(&storage, &PASSWORD.into(), &InitOptions::default()).map(drop)
             };
             let threads: Vec<_> = (0..3).map(|_| scope.spawn(run)).collect();
@@ -238,41 +256,18 @@ fn of_several_at_once_one_repository_remains_where_writes_have_no_conditions() {
 }
 
 #[derive(Debug)]
-struct Unconditional(MemoryStore);
+struct Unconditional {
+    inner: MemoryStore,
+}
 
 impl Storage for Unconditional {
-    fn url(&self) -> String {
-        self.0.url()
-    }
-    fn prepare(&self) -> Result<(), crate::StorageError> {
-        Ok(())
-    }
-    fn list(&self, kind: FileKind) -> Result<Vec<(Id, u32)>, crate::StorageError> {
-        self.0.list(kind)
-    }
-    fn read(&self, kind: FileKind, id: &Id) -> Result<Bytes, crate::StorageError> {
-        self.0.read(kind, id)
-    }
-    fn read_range(
-        &self,
-        kind: FileKind,
-        id: &Id,
-        offset: u32,
-        length: u32,
-    ) -> Result<Bytes, crate::StorageError> {
-        self.0.read_range(kind, id, offset, length)
-    }
-    fn write(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<(), crate::StorageError> {
-        self.0.write(kind, id, content)
-    }
+    pass_on!(url, prepare, list, read, read_range, write, remove);
+
     fn create_new(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<Creation, crate::StorageError> {
-        if self.0.has_config()? {
+        if self.has_config()? {
             return Ok(Creation::Exists);
         }
         thread::yield_now();
-        self.0.write(kind, id, content).map(|()| Creation::Created)
-    }
-    fn remove(&self, kind: FileKind, id: &Id) -> Result<(), crate::StorageError> {
-        self.0.remove(kind, id)
+        self.write(kind, id, content).map(|()| Creation::Created)
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rustic_core::Id;
 
 use super::guard::LockState;
-use crate::backend::{Creation, FileKind, Storage, StorageError, StorageErrorKind, relative_path};
+use crate::backend::{Creation, FileKind, Storage, StorageError, StorageErrorKind, pass_on, relative_path};
 
 /// A storage that refuses every change once the lock is lost. Reading goes on.
 #[derive(Debug)]
@@ -28,25 +28,7 @@ impl Guarded {
 }
 
 impl Storage for Guarded {
-    fn url(&self) -> String {
-        self.inner.url()
-    }
-
-    fn prepare(&self) -> Result<(), StorageError> {
-        self.inner.prepare()
-    }
-
-    fn list(&self, kind: FileKind) -> Result<Vec<(Id, u32)>, StorageError> {
-        self.inner.list(kind)
-    }
-
-    fn read(&self, kind: FileKind, id: &Id) -> Result<Bytes, StorageError> {
-        self.inner.read(kind, id)
-    }
-
-    fn read_range(&self, kind: FileKind, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError> {
-        self.inner.read_range(kind, id, offset, length)
-    }
+    pass_on!(url, prepare, list, read, read_range);
 
     fn write(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<(), StorageError> {
         self.check("write", kind, id)?;

@@ -14,12 +14,12 @@ use rustic_core::Id;
 
 use super::*;
 use crate::{
-    InitOptions, MemoryStore,
+    MemoryStore,
     backend::{
         FileKind, Storage,
         faulty::{Change, Fault, FaultyStorage},
     },
-    init::init,
+    init::quick,
 };
 
 fn quick() -> Timing {
@@ -37,8 +37,7 @@ fn quick() -> Timing {
 /// A storage in memory and a repository in it.
 fn repository() -> (Arc<dyn Storage>, Repository) {
     let store: Arc<dyn Storage> = Arc::new(MemoryStore::new());
-    let (unlocked, _) = init(&store, &"password".into(), &InitOptions::default()).unwrap();
-    (store.clone(), Repository::from_unlocked(store, unlocked))
+    (store.clone(), quick::repository(store))
 }
 
 fn holder(name: &str) -> LockHolder {

@@ -9,15 +9,14 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    BackupRequest, CheckDepth, InitOptions, Location, LockHolder, LockMode, LockOptions, SnapshotId, Source,
+    BackupRequest, CheckDepth, Location, LockHolder, LockMode, LockOptions, SnapshotId, Source,
     backend::{
         Storage, connect,
         faulty::{Fault, FaultyStorage},
     },
+    init::quick::{self, PASSWORD},
     seal::name_of,
 };
-
-const PASSWORD: &str = "correct horse";
 
 /// A repository in a directory, and stock restic on it.
 struct Fixture {
@@ -28,8 +27,8 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        let location = Location::Local(directory.path().to_owned());
-        let (repository, _) = Repository::init(&location, &PASSWORD.into(), &InitOptions::default()).unwrap();
+        let storage = connect(&Location::Local(directory.path().to_owned())).unwrap();
+        let repository = quick::repository(storage);
         Self { directory, repository }
     }
 

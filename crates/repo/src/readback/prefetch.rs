@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use rustic_core::Id;
 
-use crate::backend::{Creation, FileKind, Storage, StorageError, StorageErrorKind, relative_path};
+use crate::backend::{FileKind, Storage, StorageError, StorageErrorKind, pass_on, relative_path};
 
 /// Bytes between two blobs that are read along rather than costing a request of their own.
 const GAP: u32 = 64 << 10;
@@ -127,21 +127,7 @@ fn join(mut wanted: Vec<Wanted>) -> Vec<Wanted> {
 }
 
 impl Storage for Prefetch {
-    fn url(&self) -> String {
-        self.inner.url()
-    }
-
-    fn prepare(&self) -> Result<(), StorageError> {
-        self.inner.prepare()
-    }
-
-    fn list(&self, kind: FileKind) -> Result<Vec<(Id, u32)>, StorageError> {
-        self.inner.list(kind)
-    }
-
-    fn read(&self, kind: FileKind, id: &Id) -> Result<Bytes, StorageError> {
-        self.inner.read(kind, id)
-    }
+    pass_on!(url, prepare, list, read, write, create_new, remove);
 
     fn read_range(&self, kind: FileKind, id: &Id, offset: u32, length: u32) -> Result<Bytes, StorageError> {
         if kind == FileKind::Pack
@@ -150,18 +136,6 @@ impl Storage for Prefetch {
             return Ok(content);
         }
         self.inner.read_range(kind, id, offset, length)
-    }
-
-    fn write(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<(), StorageError> {
-        self.inner.write(kind, id, content)
-    }
-
-    fn create_new(&self, kind: FileKind, id: &Id, content: Bytes) -> Result<Creation, StorageError> {
-        self.inner.create_new(kind, id, content)
-    }
-
-    fn remove(&self, kind: FileKind, id: &Id) -> Result<(), StorageError> {
-        self.inner.remove(kind, id)
     }
 }
 

@@ -83,10 +83,10 @@ fn beside_a_damaged_snapshot_backups_and_deletions_go_on_and_nothing_is_reclaime
     let fourth = repository.backup(request(vec![source("/data/etcd-snapshot.db", b"fourth")])).unwrap();
     assert!(repository.remove_all(&ids[..1]).iter().all(Result::is_ok));
     // What the damaged one needs is not known: nothing may go, for us as for restic.
-    assert!(repository.plan_prune().is_err());
     assert!(!restic.run(&["prune"]).status.success());
-    let checked = repository.check(CheckDepth::Structure);
-    assert!(checked.is_err() || checked.is_ok_and(|report| !report.is_ok()));
+    assert_eq!(repository.plan_prune().unwrap_err().class(), ErrorClass::Integrity);
+    let found = repository.check(CheckDepth::Structure).unwrap().errors;
+    assert!(found.len() == 1 && found[0].contains(ids[1].as_str()), "{found:?}");
     let target = TempDir::new().unwrap();
     let _ = restic.ok(&["restore", ids[2].as_str(), "--target", &target.path().display().to_string()]);
 

@@ -1,19 +1,30 @@
 //! What the tests of this crate share.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    sync::LazyLock,
+};
 
 use kubedr_repo::{BackupRequest, InitOptions, Location, Repository, S3Options, Secret, Source, TlsTrust};
-use kubedr_testing::S3Server;
+use kubedr_testing::{EmptyRepository, S3Server};
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 
 pub const PASSWORD: &str = "correct horse battery staple";
 
+static EMPTY: LazyLock<EmptyRepository> = LazyLock::new(|| {
+    EmptyRepository::made_by(PASSWORD, |directory| {
+        let location = Location::Local(directory.to_owned());
+        drop(Repository::init(&location, &PASSWORD.into(), &InitOptions::default()).unwrap());
+    })
+});
+
 /// A new repository in a directory.
 pub fn local() -> (TempDir, Repository) {
     let directory = TempDir::new().unwrap();
+    EMPTY.copy_to(directory.path());
     let location = Location::Local(directory.path().to_owned());
-    let (repository, _) = Repository::init(&location, &PASSWORD.into(), &InitOptions::default()).unwrap();
+    let repository = Repository::open(&location, &PASSWORD.into()).unwrap();
     (directory, repository)
 }
 
@@ -33,7 +44,8 @@ pub fn bucket_with(server: &S3Server, name: &str, access_key: &str, secret_key: 
 
 /// A new repository in a bucket.
 pub fn in_bucket(server: &S3Server, name: &str) -> Repository {
-    Repository::init(&bucket(server, name), &PASSWORD.into(), &InitOptions::default()).unwrap().0
+    EMPTY.copy_to(&server.bucket_dir(name));
+    Repository::open(&bucket(server, name), &PASSWORD.into()).unwrap()
 }
 
 /// Bytes that look like a database: random pages between empty ones.

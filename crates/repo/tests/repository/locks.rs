@@ -10,7 +10,7 @@ use kubedr_repo::{
     CheckDepth, Error, InitOptions, Location, LockGuard, LockHolder, LockInfo, LockMode, LockOptions,
     Repository,
 };
-use kubedr_testing::{Restic, S3Server, command, text, wait_until};
+use kubedr_testing::{Restic, S3Server, command, open_at_once, text, wait_until};
 use tempfile::TempDir;
 
 use crate::fixture::{Interrupted, PASSWORD, bucket, database, in_bucket, local, request, source, sources};
@@ -148,6 +148,7 @@ fn in_repositories_of_both_versions_that_restic_made_too() {
         let directory = TempDir::new().unwrap();
         let restic = Restic::new(&directory.path().display().to_string(), PASSWORD);
         let _ = restic.ok(&["init", "--repository-version", version]);
+        open_at_once(&restic, directory.path());
         let location = Location::Local(directory.path().to_owned());
         let repository = Repository::open(&location, &PASSWORD.into()).unwrap();
         assert_each_respects_the_other(&repository, &restic);
