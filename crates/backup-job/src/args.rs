@@ -1,10 +1,34 @@
 //! Flags and environment. Nothing else in this crate reads the environment.
 
-use std::{env, path::PathBuf, time::Duration};
+mod backup;
+mod check;
+mod forget;
+mod init;
+mod lock;
+mod log;
+mod prune;
+mod restore;
+mod run;
+mod secrets;
+mod storage;
+mod sync;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use jiff::SignedDuration;
-use kubedr_api::task::env as name;
+use clap::{Parser, Subcommand};
+
+pub use self::{
+    backup::BackupArgs,
+    check::CheckArgs,
+    forget::ForgetArgs,
+    init::InitArgs,
+    lock::LockArgs,
+    log::{LogArgs, LogFormat},
+    prune::PruneArgs,
+    restore::RestoreArgs,
+    run::RunArgs,
+    secrets::Secrets,
+    storage::StorageArgs,
+    sync::SyncArgs,
+};
 
 /// Initialises a restic repository, backs up etcd and certificates into it, restores from it, and keeps it in order.
 ///
@@ -53,315 +77,14 @@ pub enum Command {
     Sync(SyncArgs),
 }
 
-/// How to tell what is being done.
-#[derive(Args, Debug)]
-pub struct LogArgs {
-    /// Form of the log.
-    #[arg(long, global = true, env = name::LOG_FORMAT, default_value = "text")]
-    pub log_format: LogFormat,
-    /// Level of the log: `error`, `warn`, `info`, `debug`, or directives such as `info,kubedr_repo=debug`.
-    #[arg(long, global = true, env = "KUBEDR_LOG_LEVEL", default_value = "info")]
-    pub log_level: String,
-    /// File that gets the error, if the job fails and the file can be written: the kubelet shows it in the pod's status.
-    #[arg(long, global = true, env = "KUBEDR_TERMINATION_LOG", default_value = "/dev/termination-log")]
-    pub termination_log: PathBuf,
-}
-
-/// Form of the log.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-}
-
-/// Where the repository is.
-#[derive(Args, Debug)]
-pub struct StorageArgs {
-    /// Repository in restic's notation: `s3:http://host:port/bucket`, or a directory.
-    #[arg(long, short, env = name::REPOSITORY)]
-    pub repository: Option<String>,
-    /// File with the repository's password. `RESTIC_PASSWORD` is the password itself.
-    #[arg(long, env = "RESTIC_PASSWORD_FILE")]
-    pub password_file: Option<PathBuf>,
-    /// Region of the S3 service. Default: the one that the host names (`s3.eu-west-1.amazonaws.com`), else `us-east-1`.
-    #[arg(long, env = name::REGION)]
-    pub region: Option<String>,
-    /// File with certificates (PEM) that are trusted for the S3 service beside the system's.
-    #[arg(long, env = name::CA_CERT)]
-    pub cacert: Option<PathBuf>,
-    /// Write nothing to the repository, not even a lock.
-    #[arg(long, env = name::READ_ONLY, value_name = "BOOL", default_value_t, action = ArgAction::Set,
-        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub read_only: bool,
-    /// Object and key behind that file, for messages.
-    #[arg(long, env = name::CA_CERT_SOURCE, hide = true)]
-    pub cacert_source: Option<String>,
-    /// Do not check the certificate of the S3 service: whoever sits on the way can read and change the requests. `--cacert` is
-    /// then not looked at.
-    #[arg(long, env = name::INSECURE_TLS, value_name = "BOOL", default_value_t, action = ArgAction::Set,
-        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub insecure_tls: bool,
-    /// `true`: the bucket stands in the path, `https://host/bucket`, which every S3 service understands; `false`: in the
-    /// name of the host, `https://bucket.host`.
-    #[arg(long, env = name::FORCE_PATH_STYLE, value_name = "BOOL", default_value = "true", action = ArgAction::Set)]
-    pub force_path_style: bool,
-    /// Secret behind keys and password, for messages.
-    #[arg(long, env = name::CREDENTIALS, hide = true)]
-    pub credentials: Option<String>,
-}
-
-/// How to get on with others who work in the repository.
-#[derive(Args, Debug)]
-pub struct LockArgs {
-    /// How long to wait while others have locked the repository. A lock that its holder left behind goes after half an hour.
-    #[arg(long, env = name::LOCK_WAIT, value_name = "DURATION", default_value = "35m", value_parser = duration)]
-    pub lock_wait: Duration,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
-    parsed.ok_or_else(|| "expected hours, minutes and seconds, such as 35m or 1h30m".to_owned())
-}
-
-/// Which run of which object this is; the operator fills it.
-#[derive(Args, Debug, Default)]
-pub struct RunArgs {
-    /// `BackupLocation` to report about.
-    #[arg(long, env = name::LOCATION)]
-    pub location: Option<String>,
-    /// Namespace of the object to report about.
-    #[arg(long, env = name::NAMESPACE)]
-    pub namespace: Option<String>,
-    /// What stands for the cluster: in the snapshot's tag `cluster`, and in locks.
-    #[arg(long, env = name::CLUSTER_UID)]
-    pub cluster: Option<String>,
-    /// UID of the pod of this run.
-    #[arg(long, env = name::POD_UID, hide = true)]
-    pub pod_uid: Option<String>,
-    /// Pod of this run.
-    #[arg(long, env = name::POD_NAME, hide = true)]
-    pub pod_name: Option<String>,
-    /// Job of this run.
-    #[arg(long, env = name::JOB_NAME, hide = true)]
-    pub job_name: Option<String>,
-    /// UID of the Job of this run.
-    #[arg(long, env = name::JOB_UID, hide = true)]
-    pub job_uid: Option<String>,
-}
-
-/// `init`.
-#[derive(Args, Debug)]
-pub struct InitArgs {
-    /// Where the repository is.
-    #[command(flatten)]
-    pub storage: StorageArgs,
-    /// Which run this is.
-    #[command(flatten)]
-    pub run: RunArgs,
-    /// Generation of the location that is initialised.
-    #[arg(long, env = name::LOCATION_GENERATION, hide = true)]
-    pub location_generation: Option<i64>,
-    /// Resource version of the Secret that is used.
-    #[arg(long, env = name::CREDENTIALS_VERSION, hide = true)]
-    pub credentials_version: Option<String>,
-    /// Tells the location on which node this is.
-    #[arg(long, env = name::PIN_NODE, value_name = "BOOL", default_value_t, action = ArgAction::Set,
-        num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
-    pub pin_node: bool,
-    /// The node.
-    #[arg(long, env = name::NODE_NAME, hide = true)]
-    pub node_name: Option<String>,
-}
-
-/// `backup`.
-#[derive(Args, Debug)]
-pub struct BackupArgs {
-    /// Where the repository is.
-    #[command(flatten)]
-    pub storage: StorageArgs,
-    /// Which run this is.
-    #[command(flatten)]
-    pub run: RunArgs,
-    /// How to get on with others.
-    #[command(flatten)]
-    pub lock: LockArgs,
-    /// Client URLs of etcd, separated by commas.
-    #[arg(long, env = name::ETCD_ENDPOINTS, default_value = kubedr_api::DEFAULT_ETCD_ENDPOINT)]
-    pub etcd_endpoints: String,
-    /// File with etcd's certificate authority (PEM).
-    #[arg(long, env = name::ETCD_CA)]
-    pub etcd_cacert: Option<PathBuf>,
-    /// File with the client certificate for etcd (PEM).
-    #[arg(long, env = name::ETCD_CERT)]
-    pub etcd_cert: Option<PathBuf>,
-    /// File with the key of the client certificate (PEM).
-    #[arg(long, env = name::ETCD_KEY)]
-    pub etcd_key: Option<PathBuf>,
-    /// Secret behind the three files, for messages.
-    #[arg(long, env = name::ETCD_CREDENTIALS, hide = true)]
-    pub etcd_credentials: Option<String>,
-    /// Directory whose files are backed up beside etcd, usually `/etc/kubernetes/pki`.
-    #[arg(long, env = name::CERTS_DIR)]
-    pub certs_dir: Option<PathBuf>,
-    /// Where the file system is mounted that `--certs-dir` is a path of.
-    #[arg(long, env = name::HOST_ROOT, default_value = "/")]
-    pub host_root: PathBuf,
-    /// `MetadataBackupPolicy` to report about. Without it the job works without a cluster.
-    #[arg(long, env = name::POLICY)]
-    pub policy: Option<String>,
-    /// Host of the snapshot. Default: the node's name, or this machine's.
-    #[arg(long, env = name::NODE_NAME)]
-    pub host: Option<String>,
-}
-
-/// `restore`.
-#[derive(Args, Debug)]
-pub struct RestoreArgs {
-    /// Where the repository is.
-    #[command(flatten)]
-    pub storage: StorageArgs,
-    /// Which run this is.
-    #[command(flatten)]
-    pub run: RunArgs,
-    /// How to get on with others.
-    #[command(flatten)]
-    pub lock: LockArgs,
-    /// Directory that gets `data/`; it is created if need be.
-    #[arg(long, env = name::TARGET)]
-    pub target: PathBuf,
-    /// Replaces a `data/` that is there, once the new one is complete. Without it such a target is refused.
-    #[arg(long, env = name::OVERWRITE)]
-    pub overwrite: bool,
-    /// Identity that the repository must have.
-    #[arg(long, env = name::REPOSITORY_ID, hide = true)]
-    pub repository_id: Option<String>,
-    /// `MetadataRestore` to report about. Without it the job works without a cluster.
-    #[arg(long, env = name::RESTORE, hide = true)]
-    pub restore: Option<String>,
-    /// Generation of its specification.
-    #[arg(long, env = name::RESTORE_GENERATION, hide = true)]
-    pub restore_generation: Option<i64>,
-    /// With `latest`: the latest snapshot that has this tag, such as `policy=nightly`. May be given more than once.
-    #[arg(long = "tag", value_name = "NAME=VALUE")]
-    pub tags: Vec<String>,
-    /// Snapshot: its id, a beginning of its id that no other has, or `latest`.
-    #[arg(default_value = "latest", env = name::SNAPSHOT)]
-    pub snapshot: String,
-}
-
-/// `forget`.
-#[derive(Args, Debug)]
-pub struct ForgetArgs {
-    /// Where the repository is.
-    #[command(flatten)]
-    pub storage: StorageArgs,
-    /// Which run this is.
-    #[command(flatten)]
-    pub run: RunArgs,
-    /// How to get on with others.
-    #[command(flatten)]
-    pub lock: LockArgs,
-    /// Identity that the repository must have.
-    #[arg(long, env = name::REPOSITORY_ID)]
-    pub repository_id: Option<String>,
-    /// Snapshots to delete, by their full ids (`restic snapshots --json` shows them), separated by commas. Those that are gone
-    /// already do no harm.
-    #[arg(long = "snapshot", env = name::SNAPSHOTS, value_name = "ID", value_delimiter = ',')]
-    pub snapshots: Vec<String>,
-    /// Give space back after that, as `prune` does.
-    #[arg(long, env = name::PRUNE, value_name = "BOOL", default_value_t, action = ArgAction::Set,
-        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub prune: bool,
-}
-
-/// `prune`.
-#[derive(Args, Debug)]
-pub struct PruneArgs {
-    /// Where the repository is.
-    #[command(flatten)]
-    pub storage: StorageArgs,
-    /// How to get on with others.
-    #[command(flatten)]
-    pub lock: LockArgs,
-    /// Say what would be done, and do nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-/// `check`.
-#[derive(Args, Debug)]
-pub struct CheckArgs {
-    /// Where the repository is.
-    #[command(flatten)]
-    pub storage: StorageArgs,
-    /// How to get on with others.
-    #[command(flatten)]
-    pub lock: LockArgs,
-    /// Read every byte. Without it only index and directories are read, and that every file of data exists with the right
-    /// size.
-    #[arg(long)]
-    pub read_data: bool,
-}
-
-/// `sync`.
-#[derive(Args, Debug)]
-pub struct SyncArgs {
-    /// Where the repository is.
-    #[command(flatten)]
-    pub storage: StorageArgs,
-    /// Which run this is.
-    #[command(flatten)]
-    pub run: RunArgs,
-    /// Generation of the location that is looked at.
-    #[arg(long, env = name::LOCATION_GENERATION, hide = true)]
-    pub location_generation: Option<i64>,
-    /// Identity of the repository that the location is initialised with.
-    #[arg(long, env = name::REPOSITORY_ID, hide = true)]
-    pub repository_id: Option<String>,
-}
-
-/// What only the environment says.
-pub struct Secrets {
-    /// Access key of the S3 service.
-    pub access_key: Option<String>,
-    /// Secret key of the S3 service.
-    pub secret_key: Option<String>,
-    /// What belongs to keys that expire.
-    pub session_token: Option<String>,
-    /// Password of the repository.
-    pub password: Option<String>,
-}
-
-impl Secrets {
-    /// Whether nothing at all is there: the Secret does not exist, or the environment was forgotten.
-    pub(crate) fn is_empty(&self) -> bool {
-        let Self { access_key, secret_key, session_token, password } = self;
-        [access_key, secret_key, session_token, password].iter().all(|secret| secret.is_none())
-    }
-
-    /// Reads them. An empty variable counts as absent; line ends that a file left behind are cut off.
-    pub fn from_environment() -> Self {
-        Self {
-            access_key: secret(name::ACCESS_KEY),
-            secret_key: secret(name::SECRET_KEY),
-            session_token: secret(name::SESSION_TOKEN),
-            password: secret(name::PASSWORD),
-        }
-    }
-}
-
-fn secret(variable: &str) -> Option<String> {
-    let value = env::var(variable).ok()?;
-    let value = value.trim_end_matches(['\r', '\n']);
-    (!value.is_empty()).then(|| value.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use clap::CommandFactory;
-    use kubedr_api::task::{BackupTask, ForgetTask, InitTask, RepositoryTask, RestoreTask, SyncTask};
+    use kubedr_api::task::{
+        BackupTask, ForgetTask, InitTask, RepositoryTask, RestoreTask, SyncTask, env as name,
+    };
 
     use super::*;
 
@@ -499,16 +222,6 @@ mod tests {
         let Command::Sync(args) = parse("sync", task.variables()) else { panic!() };
         assert_eq!((args.location_generation, args.repository_id), (Some(3), Some(task.repository_id)));
         assert_eq!((args.run.cluster, args.storage.read_only), (Some(task.repository.cluster_uid), true));
-    }
-
-    #[test]
-    fn the_time_to_wait_for_a_lock_is_read_as_people_write_it() {
-        for (text, seconds) in [("90s", 90), ("35m", 2100), ("1h30m", 5400), ("0s", 0)] {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in ["", "35", "-1m", "soon"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
     }
 
     #[test]
