@@ -179,9 +179,9 @@ mod tests {
             Some(false)
         );
         // The operator has not seen the change yet.
-        let changed = json!({"/status/activeSchedule/schedule": "@weekly"});
+        let unseen = json!({"/status/activeSchedule/schedule": "@weekly"});
         assert_eq!(
-            overdue("* * * * *", "2026-02-01T01:00:00Z", "2026-03-02T08:00:00Z", &changed),
+            overdue("* * * * *", "2026-02-01T01:00:00Z", "2026-03-02T08:00:00Z", &unseen),
             Some(false)
         );
     }

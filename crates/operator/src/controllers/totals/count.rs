@@ -186,10 +186,9 @@ fn active_schedule(
     let created = policy.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
     let since = match known {
         Some(known) if known.is_of(&policy.spec) => return None,
-        Some(_) => now,
         // One that was never changed counts since it was created.
         None if policy.metadata.generation == Some(1) => created,
-        None => now,
+        _ => now,
     };
     Some(ActiveSchedule {
         schedule: policy.spec.schedule.clone(),
