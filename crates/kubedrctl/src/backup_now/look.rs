@@ -70,14 +70,13 @@ mod tests {
         look("ours", &serde_json::from_value(status).unwrap(), job.as_ref())
     }
 
-    fn running() -> Option<Value> {
-        Some(json!([]))
-    }
-
     #[test]
     fn only_what_is_said_of_this_run_counts() {
-        assert_eq!(look_at(status("Completed", "ours"), running()), Look::Completed(Some("mbr-1".into())));
-        assert_eq!(look_at(status("Completed", "another"), running()), Look::Running(None));
+        assert_eq!(
+            look_at(status("Completed", "ours"), Some(json!([]))),
+            Look::Completed(Some("mbr-1".into()))
+        );
+        assert_eq!(look_at(status("Completed", "another"), Some(json!([]))), Look::Running(None));
         let complete = json!([{ "type": "Complete", "status": "True" }]);
         assert_eq!(
             look_at(status("Completed", "another"), Some(complete)),
@@ -92,9 +91,9 @@ mod tests {
     fn a_failure_is_told_in_the_words_of_the_status_and_one_that_may_still_begin_is_none() {
         let mut failed = status("Failed", "ours");
         failed["backupErrorMessage"] = json!("no node");
-        assert_eq!(look_at(failed.clone(), running()), Look::Failed("no node".into()));
+        assert_eq!(look_at(failed.clone(), Some(json!([]))), Look::Failed("no node".into()));
         failed["lastRun"]["pending"] = json!(true);
-        assert_eq!(look_at(failed, running()), Look::Running(Some("no node".into())));
+        assert_eq!(look_at(failed, Some(json!([]))), Look::Running(Some("no node".into())));
     }
 
     #[test]
