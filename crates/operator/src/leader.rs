@@ -76,15 +76,16 @@ impl Elector {
     ///
     /// An error leaves the standing as it is, until the time has come to give up.
     pub async fn look(&mut self, now: Instant, wall: Timestamp) -> Standing {
-        let attempt = self.attempt(now, wall).await;
-        match attempt {
+        let begun = Instant::now();
+        match self.attempt(now, wall).await {
             Ok(standing) => {
                 self.reached = Some(now);
                 standing
             }
             Err(error) => {
                 tracing::warn!(%error, "the lease could not be read or written");
-                self.standing(now)
+                // An API server that is silent has taken its time.
+                self.standing(now + begun.elapsed())
             }
         }
     }
