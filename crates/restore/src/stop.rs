@@ -66,7 +66,10 @@ impl Stop {
         if matches!(*state, State::Stopped) {
             return Err(Error::Stopped);
         }
-        remove(staging)?;
+        if staging.symlink_metadata().is_ok() {
+            tracing::warn!(left = %staging.display(), "an earlier restore did not come to its end; what it left is removed");
+            remove(staging)?;
+        }
         *state = State::Writing(staging.to_owned());
         Ok(())
     }

@@ -82,29 +82,41 @@ fn a_restore_leaves_the_files_and_says_where_they_are() {
 }
 
 #[test]
-fn a_restore_that_is_ended_by_a_signal_leaves_nothing() {
+fn a_restore_that_is_ended_by_a_signal_leaves_nothing_and_what_a_killed_one_left_the_next_removes() {
     let ctl = Ctl::local();
     // Whoever reads the largest pack waits for somebody to write into it: the restore does not come to its end.
     let packs = fs::read_dir(ctl.path("repository/data")).unwrap();
     let packs =
         packs.flat_map(|dir| fs::read_dir(dir.unwrap().path()).unwrap()).map(|pack| pack.unwrap().path());
     let largest = packs.max_by_key(|pack| pack.metadata().unwrap().len()).unwrap();
-    fs::remove_file(&largest).unwrap();
+    fs::rename(&largest, ctl.path("pack")).unwrap();
     assert_success(&tool("mkfifo").arg(&largest).output().unwrap());
-    let target = ctl.path("restored");
-    for (signal, exit_code) in [("-INT", 130), ("-TERM", 143)] {
-        let args = ["restore", "--targetdir", target.to_str().unwrap(), ctl.ids[1].short()];
+    let (target, id) = (ctl.path("restored"), ctl.ids[1].short());
+    let args = ["restore", "--targetdir", target.to_str().unwrap(), id];
+    let staging = target.join(".kubedr-restore");
+    let ended_by = |signal: &str| {
         let child = ctl.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let staging = target.join(".kubedr-restore/data");
         wait_until("it writes", Duration::from_secs(30), || {
-            fs::read_dir(&staging).is_ok_and(|mut files| files.next().is_some())
+            fs::read_dir(staging.join("data")).is_ok_and(|mut files| files.next().is_some())
         });
         assert_success(&tool("kill").args([signal, &child.id().to_string()]).output().unwrap());
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(exit_code));
-        assert!(text(&output.stderr).contains("before it had finished"), "{}", text(&output.stderr));
-        assert_eq!(fs::read_dir(&target).unwrap().count(), 0, "{}", text(&output.stderr));
+        child.wait_with_output().unwrap()
+    };
+    for (signal, exit_code) in [("-INT", 130), ("-TERM", 143)] {
+        let output = ended_by(signal);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(exit_code), "{said}");
+        assert!(said.contains("before it had finished"), "{said}");
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 0, "{said}");
     }
+    ended_by("-KILL");
+    assert!(staging.exists(), "it could not clear that away");
+    fs::rename(ctl.path("pack"), &largest).unwrap();
+    let output = ctl.run(&args);
+    assert_success(&output);
+    let said = text(&output.stderr);
+    assert!(said.contains("what it left is removed") && said.contains(".kubedr-restore"), "{said}");
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 1, "only `data`");
 }
 
 #[test]
