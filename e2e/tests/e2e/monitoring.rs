@@ -42,6 +42,16 @@ fn fail(t: &Case, suffix: &str) -> Result<()> {
     creds("etcd-creds")
 }
 
+/// Pauses the policy or resumes it, and waits until the operator has noted since when.
+fn suspend(t: &Case, suspend: bool) -> Result<()> {
+    t.merge("metadatabackuppolicies", t.name(), &json!({ "spec": { "suspend": suspend } }))?;
+    until("the operator has seen it", seconds(30), || {
+        let active = t.policy_status()?["activeSchedule"].take();
+        ensure!(active["suspend"] == suspend, "{active}");
+        Ok(())
+    })
+}
+
 #[test]
 fn prometheus_sees_every_backup_once_and_the_alerts_fire_and_end() {
     case_with_operator("monitored", &[], |t| {
@@ -56,6 +66,12 @@ fn prometheus_sees_every_backup_once_and_the_alerts_fire_and_end() {
 
         fail(t, "b")?;
         expect_five(t, &prometheus, [size, 2.0, 1.0, 1.0, 1.0])?;
+        prometheus.await_alerts(&["KubedrBackupFailed"])?;
+
+        // Whoever pauses the policy knows.
+        suspend(t, true)?;
+        prometheus.await_alerts(&[])?;
+        suspend(t, false)?;
         prometheus.await_alerts(&["KubedrBackupFailed"])?;
 
         // A schedule that is in force for years, whose last 29 February passed without a backup.
