@@ -41,7 +41,7 @@ fn screen(command: &[String]) -> anyhow::Result<String> {
     let answer = String::from_utf8_lossy(&output.stdout);
     let errors = fs::read_to_string(errors.path()).context("cannot read what the command said")?;
     // The exit code says nothing: that of `kubedrctl status` tells how the backups stand.
-    ensure!(!answer.trim().is_empty(), "{line} shows nothing: {errors}");
+    ensure!(!answer.trim().is_empty(), "`{}` shows nothing: {errors}", command.join(" "));
     let (program, arguments) = command.split_first().context("no command")?;
     let program = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
     let prompt = [&[program.into_owned()], arguments].concat().join(" ");
