@@ -55,8 +55,11 @@ lint: ## formatting, clippy, generated files, who imports whom
 # Everywhere cargo is given targets, never packages: with a package's name it would take the features which that package
 # alone asks for, and compile what all share once more.
 # Two for each processor: they wait for servers and time limits as long as they work.
+UNIT := $(RUN) RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} cargo test --release --workspace
+# Of kubedr-e2e what is in its library; its other tests need the cluster.
 unit: ## the tests that need no cluster; they start etcd and S3 servers of their own
-	$(RUN) RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} cargo test --release --workspace --exclude kubedr-e2e
+	$(UNIT) --lib
+	$(UNIT) --exclude kubedr-e2e --bins --test '*'
 ifeq ($(S3),minio)
 E2E := --test e2e --test secrets
 # Left out: what has nothing to do with S3; the pages, which `make e2e` runs against the other server; and the one test that needs a
