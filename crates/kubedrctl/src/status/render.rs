@@ -74,11 +74,11 @@ fn locations(status: &Status) -> Table<6> {
         words("STATE", 0),
         words("LOOKED AT", 1),
         words("CHECKED", 2),
-        numbers("SNAPSHOTS", 3),
+        numbers("RECORDS", 3),
         words("REPOSITORY", 4),
     ]);
     for location in &status.locations {
-        let LocationStatus { name, state, repository, last_validation, last_check, snapshots, .. } = location;
+        let LocationStatus { name, state, repository, last_validation, last_check, records, .. } = location;
         let when =
             |time: &Option<Timestamp>| time.map_or_else(|| "never".to_owned(), |time| ago(time, status.time));
         table.push([
@@ -86,7 +86,7 @@ fn locations(status: &Status) -> Table<6> {
             Cell::styled(state.word(), location_style(*state)),
             when(last_validation).into(),
             when(last_check).into(),
-            snapshots.map_or_else(|| "-".to_owned(), |count| count.to_string()).into(),
+            records.to_string().into(),
             repository.into(),
         ]);
     }

@@ -25,7 +25,7 @@ pub struct LocationStatus {
     pub last_validation: Option<Timestamp>,
     /// When it was last checked.
     pub last_check: Option<Timestamp>,
-    /// Snapshots in it, whoever made them.
+    /// Snapshots in it when it was last looked at, whoever made them.
     pub snapshots: Option<i64>,
     /// Records of it.
     pub records: usize,
