@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use kubedr_repo::LockMode;
-use kubedr_restore::{Request, Stop, refuse_existing};
+use kubedr_restore::{Request, Stop, Unfinished, refuse_existing};
 
 use crate::{Failure, Locking, Storage, backup::blocking};
 
@@ -29,9 +29,12 @@ pub struct RestoreSettings {
 }
 
 /// Brings the snapshot's files back; see [`kubedr_restore::restore`]. What is asked for in vain is refused before anything is read.
+///
+/// When this is dropped half-way, by SIGTERM, what it has written is cleared away.
 pub async fn restore(settings: RestoreSettings) -> Result<RestoreDone, Failure> {
     let RestoreSettings { storage, repository_id, snapshot, tags, target, existing, locking } = settings;
-    let request = Request { snapshot, tags, target, existing, watch: None, stop: Stop::default() };
+    let stop = Stop::default();
+    let request = Request { snapshot, tags, target, existing, watch: None, stop: stop.clone() };
     let (repository, request) = blocking(move || {
         refuse_existing(existing, &request.target)?;
         let repository = storage.open()?;
@@ -48,7 +51,10 @@ pub async fn restore(settings: RestoreSettings) -> Result<RestoreDone, Failure> 
     .await?;
     let locked = locking.take(&repository, LockMode::Shared).await?;
     let held = locked.repository.clone();
+    // Dropped before the lock, whose storage may keep it waiting.
+    let unfinished = Unfinished::new(stop);
     let done = blocking(move || Ok(kubedr_restore::restore(&held, &request)?)).await;
     locked.release().await;
+    unfinished.ended();
     done
 }

@@ -1,4 +1,4 @@
-//! `forget`, `prune` and `check` by hand, and locks, through the binary; stock restic makes the repositories and judges.
+//! `forget`, `prune` and `check` by hand, locks, and a restore that is ended, through the binary; stock restic makes the repositories and judges.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the functions that tests share are tests, too")]
 
 use std::{
@@ -11,7 +11,9 @@ use std::{
 };
 
 use kubedr_repo::{Location, LockGuard, LockHolder, LockMode, LockOptions, Repository};
-use kubedr_testing::{EmptyRepository, EtcdCluster, Restic, assert_success, text};
+use kubedr_testing::{
+    EmptyRepository, EtcdCluster, Restic, assert_success, command as tool, text, wait_until,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -212,4 +214,28 @@ fn a_backup_shares_with_backups_and_waits_for_a_prune() {
     other.release();
     assert_eq!(place.snapshots().len(), 1);
     assert_eq!(fs::read_dir(place.repository().join("locks")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_restore_that_sigterm_ends_leaves_nothing_on_its_volume_and_no_lock() {
+    let place = Place::new();
+    place.backup("a");
+    // Whoever reads the pack waits for somebody to write into it: the restore does not come to its end.
+    let pack = a_pack(&place.repository());
+    fs::remove_file(&pack).unwrap();
+    assert_success(&tool("mkfifo").arg(&pack).output().unwrap());
+    let target = tempfile::tempdir().unwrap();
+    let mut restore = place.command(&["restore", "--target", target.path().to_str().unwrap()]);
+    let child = restore.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let files =
+        target.path().join(".kubedr-restore").join(place.dir.path().strip_prefix("/").unwrap()).join("a");
+    wait_until("it writes", Duration::from_secs(30), || {
+        fs::read_dir(&files).is_ok_and(|mut files| files.next().is_some())
+    });
+    assert_success(&tool("kill").arg(child.id().to_string()).output().unwrap());
+    let output = child.wait_with_output().unwrap();
+    let log = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(143), "{log}");
+    assert_eq!(fs::read_dir(target.path()).unwrap().count(), 0, "{log}");
+    assert_eq!(fs::read_dir(place.repository().join("locks")).unwrap().count(), 0, "{log}");
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
-use kubedr_restore::{Existing, Request, RestoreDone, Stop, Stopped, refuse_existing};
+use kubedr_restore::{Existing, Request, RestoreDone, Stop, Unfinished, refuse_existing};
 
 use crate::{
     answer::Answer,
@@ -31,28 +31,10 @@ pub struct Wanted {
 /// Brings a backup back. What it has written is cleared away when this is dropped half-way.
 pub async fn restore(storage: Storage, wanted: Wanted) -> Result<Answer, Failure> {
     let stop = Stop::default();
-    let mut unfinished = Unfinished(Some(stop.clone()));
+    let unfinished = Unfinished::new(stop.clone());
     let answer = blocking(move || bring_back(&storage, wanted, stop)).await;
-    unfinished.0 = None;
+    unfinished.ended();
     answer
-}
-
-/// A restore whose end nobody has seen.
-struct Unfinished(Option<Stop>);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        match self.0.take().map(|stop| stop.stop()) {
-            None | Some(Stopped::Cleared) => {}
-            Some(Stopped::Left(path)) => tracing::warn!(
-                "what was restored so far is left in `{}`: remove it, or have the next restore to the same target do that",
-                path.display()
-            ),
-            Some(Stopped::TooLate) => {
-                tracing::warn!("all of the backup is in place: it was restored at the same moment");
-            }
-        }
-    }
 }
 
 /// A target that is in use is refused before anything is asked of the repository.

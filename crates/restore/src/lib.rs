@@ -5,7 +5,7 @@
 //! What this crate guarantees:
 //! - `data` gets its name only when everything is on disk and the hash that etcd put after the database was found right; a
 //!   restore that fails or is killed leaves what was there, and the next one removes what it left in between;
-//! - a restore that is stopped ([`Stop`]) clears away what it has written, or tells what it leaves;
+//! - a restore that is stopped ([`Unfinished`]) clears away what it has written, or tells what it leaves;
 //! - nothing is overwritten unless [`Existing::Replace`] says so, and of two restores to one target the second is refused;
 //! - owners, modes, links and times come back where the target takes them, and [`RestoreDone`] names where it does not.
 //!
@@ -19,4 +19,4 @@ mod unpack;
 
 pub use error::{Error, ErrorClass, advice};
 pub use restore::{Existing, Request, RestoreDone, choose, refuse_existing, restore};
-pub use stop::{Stop, Stopped};
+pub use stop::{Stop, Unfinished};

@@ -14,7 +14,7 @@ use crate::{Error, place::remove};
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Stops a restore from another thread, and clears away what it has written. Clones stop the same restore.
+/// By what [`Unfinished`] stops a restore from another thread. Clones are of the same restore.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<Mutex<State>>);
 
@@ -25,15 +25,15 @@ enum State {
     Before,
     /// It writes into this directory, which is its own.
     Writing(PathBuf),
-    /// The data has its name.
-    InPlace,
+    /// The data has its name; this directory is of no more use.
+    InPlace(PathBuf),
     /// It was stopped.
     Stopped,
 }
 
 /// What became of a restore that was to be stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stopped {
+enum Stopped {
     /// It leaves nothing.
     Cleared,
     /// It leaves this, which could not be removed. The next restore to the same target does that.
@@ -44,13 +44,16 @@ pub enum Stopped {
 
 impl Stop {
     /// Stops the restore. It ends with an error some time later; nothing of what it does until then gets the name `data`.
-    #[must_use]
-    pub fn stop(&self) -> Stopped {
+    fn stop(&self) -> Stopped {
         let mut state = self.state();
         match mem::replace(&mut *state, State::Stopped) {
             State::Before | State::Stopped => Stopped::Cleared,
-            State::InPlace => {
-                *state = State::InPlace;
+            State::InPlace(staging) => {
+                // The restore may have no more time for that; the next one would call this one cut short.
+                if let Err(error) = remove(&staging) {
+                    tracing::warn!(%error, "what the restore needed in between could not be cleared away");
+                }
+                *state = State::InPlace(staging);
                 Stopped::TooLate
             }
             State::Writing(staging) => {
@@ -67,7 +70,7 @@ impl Stop {
             return Err(Error::Stopped);
         }
         if staging.symlink_metadata().is_ok() {
-            tracing::warn!(left = %staging.display(), "an earlier restore did not come to its end; what it left is removed");
+            tracing::warn!(left = %staging.display(), "an earlier restore was cut short; what it left is removed");
             remove(staging)?;
         }
         *state = State::Writing(staging.to_owned());
@@ -77,16 +80,49 @@ impl Stop {
     /// The data gets its name, unless the restore is to end: nobody removes it meanwhile.
     pub(crate) fn put_in_place(&self, put: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         let mut state = self.state();
-        if matches!(*state, State::Stopped) {
-            return Err(Error::Stopped);
-        }
+        let State::Writing(staging) = &*state else { return Err(Error::Stopped) };
         put()?;
-        *state = State::InPlace;
+        *state = State::InPlace(staging.clone());
         Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A restore whose end nobody has seen. When this is dropped before, by Ctrl-C or SIGTERM, the restore is stopped, and what it has
+/// written is cleared away.
+#[derive(Debug)]
+#[must_use = "what is not kept is dropped, which stops the restore"]
+pub struct Unfinished(Option<Stop>);
+
+impl Unfinished {
+    /// The restore that this stops.
+    pub const fn new(stop: Stop) -> Self {
+        Self(Some(stop))
+    }
+
+    /// Its end was seen: there is nothing to stop any more.
+    pub fn ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        match self.0.take().map(|stop| stop.stop()) {
+            None | Some(Stopped::Cleared) => {}
+            Some(Stopped::Left(path)) => tracing::warn!(
+                "what was restored so far is left in `{}`: remove it, or have the next restore to the same target do that",
+                path.display()
+            ),
+            Some(Stopped::TooLate) => {
+                tracing::warn!(
+                    "the restored data is complete and in its place: only the report of that is missing"
+                );
+            }
+        }
     }
 }
 
@@ -129,8 +165,25 @@ mod tests {
         let stop = Stop::default();
         stop.begin(&staging).unwrap();
         fs::create_dir(&staging).unwrap();
-        stop.put_in_place(|| Ok(())).unwrap();
+        let data = dir.path().join("data");
+        stop.put_in_place(|| Ok(fs::create_dir(&data).unwrap())).unwrap();
         assert_eq!(stop.stop(), Stopped::TooLate);
-        assert!(staging.exists(), "it clears that away itself");
+        assert!(data.exists() && !staging.exists(), "the next restore has nothing to remove");
+    }
+
+    #[test]
+    fn a_restore_is_stopped_unless_its_end_was_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = dir.path().join("staging");
+        let begun = || {
+            let stop = Stop::default();
+            stop.begin(&staging).unwrap();
+            fs::create_dir(&staging).unwrap();
+            Unfinished::new(stop)
+        };
+        begun().ended();
+        assert!(staging.exists());
+        drop(begun());
+        assert!(!staging.exists());
     }
 }
