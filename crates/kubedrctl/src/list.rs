@@ -118,10 +118,12 @@ impl Listing {
         let wanted =
             if tags.is_empty() { String::new() } else { format!(" with `{}`", tags.join("` and `")) };
         let readable = if unreadable.is_empty() { "" } else { "readable " };
+        let lacking = if tags.len() > 1 { "one of these tags" } else { "that tag" };
         let others = match without_tags {
             0 => String::new(),
-            1 => "; 1 snapshot has other tags: without `--tag` it is listed".to_owned(),
-            count => format!("; {count} snapshots have other tags: without `--tag` they are listed"),
+            count => format!(
+                "; snapshots that lack {lacking}: {count}; leave out `--tag` to see the backups among them"
+            ),
         };
         format!("no {readable}backups{wanted} in `{repository}`{others}\n")
     }

@@ -43,10 +43,19 @@ fn json_is_one_document_with_all_of_it() {
 #[test]
 fn a_list_without_backups_says_whether_the_tags_fit_none_or_none_can_be_read() {
     let ctl = Ctl::local();
+    let others = |lack: &str| {
+        format!("snapshots that lack {lack}: 3; leave out `--tag` to see the backups among them\n")
+    };
+    assert_eq!(
+        ctl.ok(&["list", "backups", "--tag=policy=nigthly"]),
+        format!("no backups with `policy=nigthly` in `DIR/repository`; {}", others("that tag"))
+    );
     assert_eq!(
         ctl.ok(&["list", "backups", "--tag=policy=nigthly", "--tag=location=s3"]),
-        "no backups with `policy=nigthly` and `location=s3` in `DIR/repository`; 3 snapshots have other tags: without `--tag` they \
-         are listed\n"
+        format!(
+            "no backups with `policy=nigthly` and `location=s3` in `DIR/repository`; {}",
+            others("one of these tags")
+        )
     );
     for snapshot in fs::read_dir(ctl.path("repository/snapshots")).unwrap() {
         let file = snapshot.unwrap().path();
