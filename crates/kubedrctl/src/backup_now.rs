@@ -166,6 +166,9 @@ async fn await_end(
                             return Err(unreported(&name, &words, &cluster.namespace));
                         }
                     }
+                    Look::Overtaken(words) => {
+                        return Err(overtaken(policy, &name, &words, &cluster.namespace));
+                    }
                 }
             }
         }
@@ -185,6 +188,15 @@ fn unreported(job: &str, words: &str, namespace: &str) -> Failure {
     Failure::Unhealthy(format!(
         "job `{job}` has failed ({}), and nobody has said why: look whether the operator runs; `kubectl -n {namespace} describe \
          job/{job}` and `kubectl -n {namespace} logs job/{job}` tell what there is to know",
+        plain(words)
+    ))
+}
+
+/// What it means that a Job has failed and a later run has reported since: it may have stored its backup all the same.
+fn overtaken(policy: &str, job: &str, words: &str, namespace: &str) -> Failure {
+    Failure::Unhealthy(format!(
+        "job `{job}` has failed ({}), and another run has reported since: `kubectl -n {namespace} get events --field-selector \
+         involvedObject.name={policy}` tells what became of this one",
         plain(words)
     ))
 }
@@ -322,19 +334,39 @@ mod tests {
         let job = json!({
             "metadata": { "name": "nightly-now-1", "uid": "ours" },
             "status": {
+                "startTime": "2026-03-02T12:00:00Z",
                 "conditions": [{ "type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "too long" }],
             },
         });
         api.put(&format!("{JOBS}/nightly-now-1"), job.clone());
-        api.put(POLICY, json!({ "metadata": { "name": "nightly" }, "spec": { "destination": "s3", "schedule": "@hourly" } }));
+        let policy = json!({ "metadata": { "name": "nightly" }, "spec": { "destination": "s3", "schedule": "@hourly" } });
+        api.put(POLICY, policy.clone());
         let (cluster, job) = (Cluster::new(api.client(), "ns"), serde_json::from_value(job).unwrap());
-        let patience = Patience { end: Duration::ZERO, report: Duration::ZERO };
-        let failure = await_end(&cluster, "nightly", &job, patience, &Progress::begin("")).await.unwrap_err();
+        let end = async || {
+            let patience = Patience { end: Duration::ZERO, report: Duration::ZERO };
+            await_end(&cluster, "nightly", &job, patience, &Progress::begin("")).await.unwrap_err()
+        };
+        let failure = end().await;
         assert_eq!(failure.exit_code(), 8);
         let said = failure.to_string();
         assert!(said.starts_with("job `nightly-now-1` has failed (DeadlineExceeded: too long)"), "{said}");
         assert!(
             said.contains("`kubectl -n ns describe job/nightly-now-1`") && !said.contains("goes on"),
+            "{said}"
+        );
+
+        let mut later = policy;
+        later["status"] = json!({
+            "backupStatus": "Completed",
+            "lastRun": { "jobName": "j", "jobUID": "another", "startTime": "2026-03-02T13:00:00Z" },
+        });
+        api.put(POLICY, later);
+        let failure = end().await;
+        assert_eq!(failure.exit_code(), 8);
+        let said = failure.to_string();
+        assert!(
+            said.contains("another run has reported since")
+                && said.contains("`kubectl -n ns get events --field-selector involvedObject.name=nightly`"),
             "{said}"
         );
     }

@@ -1,5 +1,6 @@
 //! How a run stands, by its policy's status and its Job.
 
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use kubedr_api::{LastRun, MetadataBackupPolicyStatus, Phase};
 
@@ -14,6 +15,8 @@ pub enum Look {
     Failed(String),
     /// Its Job has failed, with these words, and the policy's status does not say why.
     Unreported(String),
+    /// Its Job has failed, with these words, and the policy's status speaks of a run that started later.
+    Overtaken(String),
 }
 
 /// What status and Job say of the run of this Job.
@@ -33,8 +36,12 @@ pub fn look(job_uid: &str, status: &MetadataBackupPolicyStatus, job: Option<&Job
         (None, Some(_)) => Look::Running(None),
         (Some(job), ours) => match (condition(job, "Failed"), ours) {
             (Some(JobCondition { reason, message, .. }), _) => {
-                let words = [reason, message].map(|text| text.clone().unwrap_or_default());
-                Look::Unreported(words.join(": "))
+                let words = [reason, message].map(|text| text.clone().unwrap_or_default()).join(": ");
+                if ours.is_none() && is_later(status.last_run.as_ref(), job) {
+                    Look::Overtaken(words)
+                } else {
+                    Look::Unreported(words)
+                }
             }
             (None, None) if condition(job, "Complete").is_some() => Look::Completed(None),
             // It may begin after all.
@@ -42,6 +49,14 @@ pub fn look(job_uid: &str, status: &MetadataBackupPolicyStatus, job: Option<&Job
             (None, _) => Look::Running(None),
         },
     }
+}
+
+/// Whether this run started later than the Job.
+fn is_later(run: Option<&LastRun>, job: &Job) -> bool {
+    let started = job.status.as_ref().and_then(|status| status.start_time.as_ref());
+    let started = started.or(job.metadata.creation_timestamp.as_ref());
+    let run = run.and_then(|run| run.start_time.parse::<Timestamp>().ok());
+    run.zip(started).is_some_and(|(run, job)| run > job.0)
 }
 
 /// The condition of this type, if it holds.
@@ -65,7 +80,8 @@ mod tests {
     }
 
     fn look_at(status: Value, conditions: Option<Value>) -> Look {
-        let job = conditions.map(|all| json!({ "status": { "conditions": all } }));
+        let job = conditions
+            .map(|all| json!({ "status": { "startTime": "2026-03-02T12:00:00Z", "conditions": all } }));
         let job: Option<Job> = job.map(|job| serde_json::from_value(job).unwrap());
         look("ours", &serde_json::from_value(status).unwrap(), job.as_ref())
     }
@@ -110,6 +126,13 @@ mod tests {
         for status in [json!({}), status("Completed", "another"), status("Initializing", "ours"), pending] {
             assert_eq!(look_at(status.clone(), failed()), unreported, "{status}");
         }
+        let mut later = status("Completed", "another");
+        later["lastRun"]["startTime"] = json!("2026-03-02T12:00:01Z");
+        assert_eq!(
+            look_at(later, failed()),
+            Look::Overtaken("DeadlineExceeded: it was active too long".into()),
+            "what was said of ours is no more"
+        );
         assert_eq!(look_at(status("Completed", "ours"), failed()), Look::Completed(Some("mbr-1".into())));
         let ending = json!([{ "type": "FailureTarget", "status": "True" }]);
         assert_eq!(look_at(json!({}), Some(ending)), Look::Running(None), "its pod may still report");
