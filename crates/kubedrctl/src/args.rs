@@ -51,7 +51,7 @@ Exit codes:
     2  flags, environment, a file that they name, or a target that is in use
     4  repository: storage, keys, password, no such snapshot, a check that failed
     7  a restore could not write to its target
-    8  a policy or location is not as it should be, or the backup that was waited for failed
+    8  something that `status` shows is wrong, or the backup that was waited for failed
     9  the cluster could not be asked, or refused
   130  ended by Ctrl-C
   143  ended by SIGTERM";

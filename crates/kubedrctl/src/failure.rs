@@ -6,7 +6,8 @@ use kubedr_restore::ErrorClass;
 
 /// Exit codes that the job does not have; the others are the job's.
 pub mod own_exit_code {
-    /// A policy or location is not as it should be, or the backup that was waited for failed.
+    /// Something that `status` shows is not as it should be, the operator included, or `backup now` could not begin, failed or was not
+    /// seen to end.
     pub const UNHEALTHY: i32 = 8;
     /// The cluster could not be asked, or refused.
     pub const CLUSTER: i32 = 9;
