@@ -13,7 +13,8 @@ use crate::{
 const BACKUP_GRACE: SignedDuration = SignedDuration::from_mins(10);
 /// By how much the clock of the node on which a run began may be behind.
 const CLOCKS: SignedDuration = SignedDuration::from_mins(1);
-/// How late a look at a repository may be: a job that deletes snapshots goes before it, and may wait for locks for two hours.
+/// How late a look at a repository may be: a job that deletes snapshots goes before it. Such a job may wait half an hour for each
+/// of two locks, and then work for the hour that the chart gives it.
 const LOOK_GRACE: SignedDuration = SignedDuration::from_hours(3);
 /// A repository is checked at least once in this time.
 const CHECK_PERIOD: SignedDuration = SignedDuration::from_hours(7 * 24);

@@ -201,21 +201,26 @@ async fn reclaim(repository: &Arc<Repository>, progress: &impl Progress) -> Resu
     Ok(report)
 }
 
-/// What the job fails with when a prune has met damage. The check has to tell of it, lest the location's last one, which found
-/// nothing, stay the last word; and it knows more than the first thing that stood in the way.
+/// What the job fails with when a prune has met damage: what the check has found, which knows more than the first thing that stood
+/// in the way. Where it sees nothing, since it does not read all that a prune does, or cannot look, what was met is told as its
+/// result, lest the last check, which found nothing, stay the last word.
 async fn look_closer(
     met: String,
     repository: &Arc<Repository>,
     locking: &Locking,
     progress: &impl Progress,
 ) -> Failure {
-    match check_after(repository, locking, progress).await {
-        Err(found @ Failure::Damaged(_)) => found,
-        Ok(_) => Failure::Damaged(met),
+    let found = match look(repository, CheckDepth::Structure, locking).await {
+        Ok(report) => damage(repository, &report),
         Err(error) => {
-            tracing::warn!(%error, "the check of the damaged repository failed");
-            Failure::Damaged(met)
+            tracing::warn!(%error, "the damaged repository could not be checked");
+            None
         }
+    };
+    let damage = found.unwrap_or(met);
+    match progress.checked(Some(&damage)).await {
+        Ok(()) => Failure::Damaged(damage),
+        Err(error) => error,
     }
 }
 
@@ -331,25 +336,25 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         EMPTY.copy_to(dir.path());
         let repository = Repository::open(&Location::Local(dir.path().to_owned()), &PASSWORD.into()).unwrap();
-        let ids = (0..backups).map(|number| {
-            let content = vec![number; 50_000];
-            let source = Source {
-                path: "/data/etcd-snapshot.db".into(),
-                size: 50_000,
-                mode: 0o600,
-                reader: Box::new(std::io::Cursor::new(content)),
-            };
-            let request = BackupRequest {
-                time: jiff::Timestamp::now(),
-                host: "h".into(),
-                tags: Vec::new(),
-                path: "/data".into(),
-                sources: vec![source],
-            };
-            repository.backup(request).unwrap().snapshot_id
-        });
-        let ids = ids.collect();
+        let ids = (0..backups).map(|number| backup(&repository, vec![number; 50_000])).collect();
         (dir, repository, ids)
+    }
+
+    fn backup(repository: &Repository, content: Vec<u8>) -> SnapshotId {
+        let source = Source {
+            path: "/data/etcd-snapshot.db".into(),
+            size: content.len() as u64,
+            mode: 0o600,
+            reader: Box::new(std::io::Cursor::new(content)),
+        };
+        let request = BackupRequest {
+            time: jiff::Timestamp::now(),
+            host: "h".into(),
+            tags: Vec::new(),
+            path: "/data".into(),
+            sources: vec![source],
+        };
+        repository.backup(request).unwrap().snapshot_id
     }
 
     fn settings(dir: &TempDir, snapshots: Vec<SnapshotId>, prune: bool) -> ForgetSettings {
@@ -472,6 +477,27 @@ mod tests {
             assert_eq!(*told.0.lock().unwrap(), ["deleted 1", "checked false"], "{name}");
             assert_eq!(repository.locks().unwrap(), []);
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_prune_meets_and_a_check_does_not_see_is_told_as_the_result_of_a_check_too() {
+        let (dir, repository, _) = repository(0);
+        // Nothing that can be compressed: the pack with the data is the biggest.
+        let numbers = |range: std::ops::Range<u32>| {
+            range.flat_map(|number| number.wrapping_mul(0x9E37_79B1).to_le_bytes()).collect::<Vec<u8>>()
+        };
+        let deleted = backup(&repository, numbers(0..1 << 15));
+        let dirs = fs::read_dir(dir.path().join("data")).unwrap();
+        let packs = dirs.flat_map(|dir| fs::read_dir(dir.unwrap().path()).unwrap());
+        let pack = packs.map(|pack| pack.unwrap().path()).max_by_key(|pack| pack.metadata().unwrap().len());
+        // An eighth of it is still needed: the prune reads and repacks that, and a check of the structure does not read it.
+        backup(&repository, [numbers(0..1 << 12), numbers(1 << 15..1 << 17)].concat());
+        change(&pack.unwrap());
+        assert!(repository.check(CheckDepth::Structure).unwrap().is_ok());
+        let told = Told::default();
+        let failure = forget(settings(&dir, vec![deleted], true), &told).await.unwrap_err();
+        assert!(matches!(failure, Failure::Damaged(_)), "{failure:?}");
+        assert_eq!(*told.0.lock().unwrap(), ["deleted 1", "checked false"]);
     }
 
     #[tokio::test]

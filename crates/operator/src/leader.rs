@@ -137,7 +137,10 @@ impl Elector {
                 Ok(Standing::Leading)
             }
             // Another replica was faster, or something else changed the lease: the next look tells which.
-            Err(error) if error.is_conflict() => Ok(self.standing(now)),
+            Err(error) if error.is_conflict() => {
+                self.reached = Some(now);
+                Ok(self.standing(now))
+            }
             Err(error) => Err(error),
         }
     }

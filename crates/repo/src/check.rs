@@ -58,7 +58,10 @@ fn damage_as_finding(checked: Result<CheckReport, Error>) -> Result<CheckReport,
 }
 
 fn check(repository: &Repository, depth: CheckDepth, watch: Option<&Watch>) -> Result<CheckReport, Error> {
-    let Files { read, unreadable } = snapshot::files(repository, &repository.engine()?)?;
+    let Files { read, mut unreadable } = snapshot::files(repository, &repository.engine()?)?;
+    if let Some(at) = unreadable.iter().position(|(_, cause)| !is_damage(cause)) {
+        return Err(unreadable.swap_remove(at).1);
+    }
     let trees: Vec<TreeId> = read.into_iter().map(|file| file.tree).collect();
     let mut report = damage_as_finding(look(repository, CheckOptions::default(), &trees))?;
     // The engine panics on a pack that is shorter than the index says, which the first look has found.
@@ -67,9 +70,14 @@ fn check(repository: &Repository, depth: CheckDepth, watch: Option<&Watch>) -> R
     }
     let unreadable = unreadable
         .iter()
-        .map(|(id, cause)| format!("the file of snapshot {id} cannot be read: {}", cause.detail()));
+        .map(|(id, cause)| format!("the file of snapshot {id} cannot be read: {} (to give up this one alone, delete its record, or the file if it has none)", cause.detail()));
     report.errors.splice(0..0, unreadable);
     Ok(report)
+}
+
+/// Whether this says that what is stored is not what was written, and not only that nobody could look.
+fn is_damage(error: &Error) -> bool {
+    matches!(error.class(), ErrorClass::Integrity | ErrorClass::Unexpected)
 }
 
 fn read_data(repository: &Repository, trees: &[TreeId], watch: Option<&Watch>) -> Result<CheckReport, Error> {
@@ -103,9 +111,11 @@ fn look(repository: &Repository, options: CheckOptions, trees: &[TreeId]) -> Res
     let CheckResults(findings) = read_engine(&repository.url, "check", check)?;
     let mut report = CheckReport::default();
     for (level, finding) in findings {
-        // The engine takes a storage that has gone away for damage.
-        if let Some(cause) = find::<StorageError>(&finding).filter(|cause| !cause.kind.concerns_one_file()) {
-            return Err(Error::storage(&repository.url, cause.clone()));
+        // The engine takes a storage that has gone away, or lets nobody read, for damage.
+        let cause =
+            find::<StorageError>(&finding).map(|cause| Error::storage(&repository.url, cause.clone()));
+        if let Some(error) = cause.filter(|cause| !is_damage(cause)) {
+            return Err(error);
         }
         let text = words(&finding);
         // The engine does not export the level's type.
@@ -227,18 +237,24 @@ mod tests {
         assert_eq!(repository.plan_prune().unwrap_err().class(), ErrorClass::Integrity);
     }
 
-    /// A storage whose server goes away when it comes to files of this kind.
+    /// A storage that gives no files of this kind, but for one.
     #[derive(Debug)]
     struct Away {
         inner: Arc<dyn Storage>,
         at: FileKind,
+        why: StorageErrorKind,
+        given: Id,
     }
 
     impl Away {
-        fn answer(&self, kind: FileKind, answer: Result<Bytes, StorageError>) -> Result<Bytes, StorageError> {
-            let away = StorageErrorKind::Unreachable;
-            if kind == self.at {
-                Err(StorageError::with_detail("get", "file", away, "refused"))
+        fn answer(
+            &self,
+            kind: FileKind,
+            id: &Id,
+            answer: Result<Bytes, StorageError>,
+        ) -> Result<Bytes, StorageError> {
+            if kind == self.at && *id != self.given {
+                Err(StorageError::with_detail("get", "file", self.why, "refused"))
             } else {
                 answer
             }
@@ -249,7 +265,7 @@ mod tests {
         pass_on!(url, prepare, list, write, create_new, remove);
 
         fn read(&self, kind: FileKind, id: &Id) -> Result<Bytes, StorageError> {
-            self.answer(kind, self.inner.read(kind, id))
+            self.answer(kind, id, self.inner.read(kind, id))
         }
 
         fn read_range(
@@ -259,19 +275,31 @@ mod tests {
             offset: u32,
             length: u32,
         ) -> Result<Bytes, StorageError> {
-            self.answer(kind, self.inner.read_range(kind, id, offset, length))
+            self.answer(kind, id, self.inner.read_range(kind, id, offset, length))
         }
     }
 
     #[test]
     fn a_storage_that_goes_away_at_any_moment_is_an_error_and_no_damage() {
         let repository = repository();
-        for at in [FileKind::Config, FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
-            let away = repository.on(Arc::new(Away { inner: repository.storage.clone(), at }));
-            for depth in [CheckDepth::Structure, CheckDepth::ReadData] {
-                let error = run(&away, depth, None).unwrap_err();
-                assert_eq!(error.class(), ErrorClass::Temporary, "{at:?}: {error}");
+        let (given, _) = repository.storage.list(FileKind::Snapshot).unwrap()[0];
+        for (why, class) in [
+            (StorageErrorKind::Unreachable, ErrorClass::Temporary),
+            (StorageErrorKind::Other, ErrorClass::Temporary),
+            (StorageErrorKind::AccessDenied, ErrorClass::Configuration),
+        ] {
+            for at in [FileKind::Config, FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
+                let away = Away { inner: repository.storage.clone(), at, why, given };
+                let away = repository.on(Arc::new(away));
+                for depth in [CheckDepth::Structure, CheckDepth::ReadData] {
+                    let error = run(&away, depth, None).unwrap_err();
+                    assert_eq!(error.class(), class, "{at:?}: {error}");
+                }
             }
+        }
+        for at in [FileKind::Config, FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
+            let why = StorageErrorKind::Unreachable;
+            let away = repository.on(Arc::new(Away { inner: repository.storage.clone(), at, why, given }));
             let error = away.plan_prune().unwrap_err();
             assert_eq!(error.class(), ErrorClass::Temporary, "{at:?}: {error}");
         }

@@ -283,7 +283,7 @@ fn an_operator_whose_pods_are_ready_serves_if_one_of_them_renews_the_lease() {
     assert_eq!(
         problems,
         [
-            "the operator's pods are ready, but none is at work, since the Lease `kubedr-operator` was last renewed 2m ago: backups \
+            "the operator's pods are ready, but none is at work, since the Lease `kubedr-operator` was last renewed 2m ago by the clock of this machine: backups \
           go on by schedule, but nothing here is kept up to date; see `kubectl -n ns logs deployment/kubedr-operator`"
         ]
     );

@@ -52,7 +52,7 @@ pub fn judge(
         return (OperatorState::Ready, Vec::new());
     };
     let problem = format!(
-        "the operator's pods are ready, but none is at work, since {idle}: {WITHOUT}; see `kubectl -n {namespace} logs deployment/{}`",
+        "the operator's pods are ready, but none is at work, since {idle} by the clock of this machine: {WITHOUT}; see `kubectl -n {namespace} logs deployment/{}`",
         deployment.name_any()
     );
     (OperatorState::NotReady, vec![problem])
