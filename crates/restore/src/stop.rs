@@ -166,7 +166,7 @@ mod tests {
         stop.begin(&staging).unwrap();
         fs::create_dir(&staging).unwrap();
         let data = dir.path().join("data");
-        stop.put_in_place(|| Ok(fs::create_dir(&data).unwrap())).unwrap();
+        stop.put_in_place(|| fs::create_dir(&data).map_err(|cause| Error::written(&data, cause))).unwrap();
         assert_eq!(stop.stop(), Stopped::TooLate);
         assert!(data.exists() && !staging.exists(), "the next restore has nothing to remove");
     }
