@@ -52,7 +52,7 @@ pub fn judge(
         return (OperatorState::Ready, Vec::new());
     };
     let problem = format!(
-        "the operator's pods are ready, but none is at work, since {idle} by the clock of this machine: {WITHOUT}; see `kubectl -n {namespace} logs deployment/{}`",
+        "the operator's pods are ready, but none is at work, since {idle}: {WITHOUT}; see `kubectl -n {namespace} logs deployment/{}`",
         deployment.name_any()
     );
     (OperatorState::NotReady, vec![problem])
@@ -67,7 +67,10 @@ fn idle(lease: &[Lease], now: Timestamp) -> Option<String> {
     let renewed = |lease: &Lease| Some(lease.spec.as_ref()?.renew_time.as_ref()?.0);
     match lease.iter().filter_map(renewed).max() {
         Some(time) if now.duration_since(time) < LEASE_GRACE => None,
-        Some(time) => Some(format!("the Lease `{LEASE}` was last renewed {}", ago(time, now))),
+        Some(time) => Some(format!(
+            "the Lease `{LEASE}` was last renewed {} by the clock of this machine",
+            ago(time, now)
+        )),
         None => Some(format!("none has taken the Lease `{LEASE}`")),
     }
 }
